@@ -1,0 +1,732 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One libssl opened by path, through cffi: what it is, contexts, sessions, and the probe that asks it about kTLS.
+
+Everything here meets foreign code, so it runs in a child process (child.py).  The child must start fast: no dataclass,
+enum, typing or re at run time; openssl.py gives the answers their types.
+
+The question "built with kTLS?" is put by behaviour.  A libssl that has kTLS, is told to use it and can offload the
+suite sends BIO_CTRL_SET_KTLS down to its BIO, whatever the kernel (ssl/t1_enc.c, ssl/tls13_enc.c in 3.0;
+ssl/record/methods/ktls_meth.c from 3.2 on).  The BIO here is ours: it carries bytes between two byte queues, counts
+that call and answers 0, so the session goes on in user space.  No socket exists, hence nothing can attach the ULP or
+load the module.  What the call points at holds the traffic key: it is never looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ktlsctl._libssl import ffi as _ffi
+from ktlsctl.facts import elf
+
+# typing.TYPE_CHECKING, whose import would cost more than this module
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ffi: Any = _ffi
+
+# include/openssl/ssl.h, bio.h, crypto.h, obj_mac.h: the same numbers from 1.1.1 to 4.x
+SSL_OP_ENABLE_KTLS = 1 << 3
+SSL_OP_NO_ENCRYPT_THEN_MAC = 1 << 19
+_SSL_CTRL_OPTIONS = 32
+_SSL_CTRL_SET_MIN_PROTO_VERSION = 123
+_SSL_CTRL_SET_MAX_PROTO_VERSION = 124
+_SSL_ERROR_WANT_READ, _SSL_ERROR_WANT_WRITE = 2, 3
+_BIO_TYPE_SOURCE_SINK = 0x0400
+_BIO_FLAGS_RETRY_READ = 0x09  # BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY
+_BIO_FLAGS_RWS_RETRY = 0x0F
+_BIO_CTRL_FLUSH = 11
+_BIO_CTRL_SET_KTLS = 72
+_OPENSSL_VERSION, _OPENSSL_DIR = 0, 4
+_EVP_PKEY_RSA, _EVP_PKEY_EC = 6, 408
+_SSL_CTRL_SET_DH_AUTO = 118
+_SSL_ERROR_SYSCALL, _SSL_ERROR_ZERO_RETURN = 5, 6
+_BIO_CTRL_GET_KTLS_SEND, _BIO_CTRL_GET_KTLS_RECV = 73, 76
+# NID_auth_rsa, NID_auth_ecdsa, NID_auth_any; NID_kx_rsa, NID_kx_ecdhe, NID_kx_dhe, NID_kx_any
+_AUTH_NIDS, _KX_NIDS = (1046, 1047, 1064), (1037, 1038, 1039, 1063)
+_X509_VERSION_3 = 2
+
+#: How the files' names begin; cryptography's own module is called libcryptography_rust.so.
+_SSL, _CRYPTO = ("libssl.", "libssl-"), ("libcrypto.", "libcrypto-")
+
+#: Libraries that this process keeps until it ends.
+_HELD: list[Any] = []
+
+_WIRE = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+
+#: What is asked for, version and OpenSSL's name.  tests/test_openssl.py holds it equal to ciphers.SUITES, which would
+#: bring dataclasses into the child.
+SUITES = (
+    ("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ("TLSv1.2", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES128-CCM"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES256-CCM"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES128-CCM8"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES128-SHA"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES256-SHA"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES128-SHA256"),
+    ("TLSv1.2", "ECDHE-ECDSA-AES256-SHA384"),
+    ("TLSv1.2", "ECDHE-ECDSA-ARIA128-GCM-SHA256"),
+    ("TLSv1.2", "ECDHE-ECDSA-ARIA256-GCM-SHA384"),
+    ("TLSv1.3", "TLS_AES_128_GCM_SHA256"),
+    ("TLSv1.3", "TLS_AES_256_GCM_SHA384"),
+    ("TLSv1.3", "TLS_CHACHA20_POLY1305_SHA256"),
+    ("TLSv1.3", "TLS_AES_128_CCM_SHA256"),
+    ("TLSv1.3", "TLS_AES_128_CCM_8_SHA256"),
+)
+
+
+class Unusable(Exception):
+    """This file cannot be asked.  `fault` is a value of openssl.Fault, `detail` what the system said of it."""
+
+    def __init__(self, fault: str, detail: str = "") -> None:
+        super().__init__(fault, detail)
+        self.fault = fault
+        self.detail = detail
+
+
+class TlsError(Exception):
+    """The library refused; the message is its own reason."""
+
+
+# ---- the file, before it is loaded
+
+
+def examine(path: str) -> elf.Elf:
+    """Look at the file without loading it.  Raises Unusable unless it is a shared object for this interpreter."""
+    found = _header(path)
+    own = _own_header()
+    if own is not None and not found.runs_where(own):
+        raise Unusable("foreign", f"{found.architecture}, this Python is {own.architecture}")
+    if found.kind != elf.ET_DYN:
+        raise Unusable("not_shared")
+    return found
+
+
+def _header(path: str) -> elf.Elf:
+    import mmap
+    import stat
+
+    try:
+        # O_NONBLOCK: a FIFO must not hang us.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise Unusable("missing") from None
+    except PermissionError:
+        raise Unusable("denied") from None
+    except OSError as error:
+        raise Unusable("unreadable", error.strerror or str(error)) from None
+    try:
+        about = os.fstat(fd)
+        if stat.S_ISDIR(about.st_mode):
+            raise Unusable("directory")
+        if not stat.S_ISREG(about.st_mode):
+            raise Unusable("unreadable", "not a regular file")
+        if about.st_size == 0:
+            raise Unusable("empty")
+        with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as content:
+            if content[:4] != b"\x7fELF":
+                raise Unusable("text" if _is_text(content[:512]) else "not_elf")
+            return elf.parse(content)
+    except elf.ElfError as error:
+        raise Unusable("damaged", str(error)) from None
+    finally:
+        os.close(fd)
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head)
+
+
+def _own_header() -> elf.Elf | None:
+    """The interpreter's own; None when it cannot be had (then the dynamic linker will say what is wrong)."""
+    try:
+        return _header(sys.executable)
+    except Unusable:
+        return None
+
+
+def mapped(prefixes: tuple[str, ...]) -> list[str]:
+    """Real paths of the objects in this process whose file name begins with one of `prefixes`, in order of loading."""
+    names: list[str] = []
+
+    def note(info: Any, size: int, data: Any) -> int:
+        if info.dlpi_name != ffi.NULL:
+            names.append(os.fsdecode(ffi.string(info.dlpi_name)))
+        return 0
+
+    ffi.dlopen(None).dl_iterate_phdr(ffi.callback("int(struct dl_phdr_info *, size_t, void *)", note), ffi.NULL)
+    return [os.path.realpath(name) for name in names if os.path.basename(name).startswith(prefixes)]
+
+
+# ---- the library
+
+
+class Libssl:
+    """One libssl, mapped with the libcrypto that lies beside it.
+
+    `lib` reaches the functions of both: dlsym on a handle also searches what the object was linked with.
+    Raises Unusable when the file cannot be loaded or is no libssl.
+    """
+
+    def __init__(self, path: str) -> None:
+        file = examine(path)
+        if file.soname.startswith(_CRYPTO):
+            raise Unusable("libcrypto", file.soname)
+        strangers = mapped(_SSL + _CRYPTO)
+        if strangers:
+            # The dynamic linker would take the libcrypto that is there for the one that is wanted (same SONAME).
+            raise Unusable("conflict", strangers[0])
+        flags = ffi.RTLD_NOW | ffi.RTLD_LOCAL
+        if _has(ffi.dlopen(None), "OpenSSL_version"):
+            # An interpreter with OpenSSL linked into it exports the same names: prefer the library's own scope.
+            flags |= getattr(os, "RTLD_DEEPBIND", 0)
+        self.path = path
+        self.lib = _map(path, file, flags)
+        if not _has(self.lib, "SSL_CTX_new"):
+            raise Unusable("libcrypto" if _has(self.lib, "EVP_PKEY_free") else "not_libssl", file.soname)
+        if not _has(self.lib, "OPENSSL_init_ssl"):
+            raise Unusable("too_old", file.soname)
+        bound = mapped(_CRYPTO)
+        # More than one: the linker did not take the one offered, so libssl uses the later one.
+        self.libcrypto = bound[-1] if bound else ""
+        self.version = self._text(self.lib.OpenSSL_version(_OPENSSL_VERSION))
+        self.directory = self._text(self.lib.OpenSSL_version(_OPENSSL_DIR)).partition('"')[2].rstrip('"')
+
+    @staticmethod
+    def _text(value: Any) -> str:
+        return "" if value == ffi.NULL else ffi.string(value).decode("utf-8", "replace")
+
+    def addresses(self, names: tuple[str, ...]) -> dict[str, int]:
+        """Where these functions are mapped; every name must stand in libssl_build.py.  Raises Unusable."""
+        try:
+            return {name: int(ffi.cast("uintptr_t", ffi.addressof(self.lib, name))) for name in names}
+        except (ffi.error, AttributeError) as error:
+            raise Unusable("symbols", str(error)) from None
+
+    def start(self) -> None:
+        """Initialise as any program does: default configuration file, the caller's environment."""
+        if self.lib.OPENSSL_init_ssl(0, ffi.NULL) != 1:
+            raise Unusable("configuration", self.complaint())
+
+    def config_file(self) -> str:
+        """The configuration file it reads: OPENSSL_CONF, or openssl.cnf in its own directory."""
+        if not _has(self.lib, "CONF_get1_default_file"):
+            return os.environ.get("OPENSSL_CONF") or os.path.join(self.directory, "openssl.cnf")
+        return self._text(self.lib.CONF_get1_default_file())
+
+    def complaint(self) -> str:
+        """The reasons on the error queue, oldest first, emptied by this.  Reasons only: no data, no secrets."""
+        reasons = []
+        while code := self.lib.ERR_get_error():
+            reason = self._text(self.lib.ERR_reason_error_string(code)) or f"error {code:#x}"
+            if reason not in reasons:
+                reasons.append(reason)
+        return ", ".join(reasons)
+
+    def context(self, *, server: bool) -> Context:
+        """A fresh SSL_CTX, as its effective configuration makes it.  Raises Unusable when there is none to be had."""
+        method = self.lib.TLS_server_method() if server else self.lib.TLS_client_method()
+        raw = self.lib.SSL_CTX_new(method)
+        if raw == ffi.NULL:
+            raise Unusable("configuration", self.complaint())
+        return Context(self, ffi.gc(raw, self.lib.SSL_CTX_free), server)
+
+
+def _has(lib: Any, name: str) -> bool:
+    try:
+        getattr(lib, name)
+    except ffi.error:
+        return False
+    return True
+
+
+def _map(path: str, file: elf.Elf, flags: int) -> Any:
+    """Load `path` after those of its dependencies that must come from its own directory.
+
+    These are its libcrypto, and what the dynamic linker does not find: a wheel's libraries are found through the module
+    that is linked with them, and would not load alone.
+    """
+    for name in file.needed:
+        for directory in (os.path.dirname(path), os.path.dirname(os.path.realpath(path))):
+            beside = os.path.join(directory, name)
+            if os.path.exists(beside):
+                if name.startswith(_CRYPTO) or not _findable(name, flags):
+                    _map(beside, examine(beside), flags)
+                break
+    return _load(path, flags)
+
+
+def _findable(name: str, flags: int) -> bool:
+    try:
+        _load(name, flags)
+    except Unusable:
+        return False
+    return True
+
+
+def _load(path: str, flags: int) -> Any:
+    """Load by path or name, for good: cffi unloads what nobody holds."""
+    try:
+        _HELD.append(ffi.dlopen(path, flags))
+        return _HELD[-1]
+    except OSError as error:
+        # cffi: "cannot load library 'PATH': what dlerror said", which mostly begins with PATH again
+        raise Unusable("load", str(error).partition("': ")[2].removeprefix(f"{path}: ")) from None
+
+
+def _force(libssl: Libssl, raw: Any, version: str, suite: str) -> None:
+    lib, wire = libssl.lib, _WIRE[version]
+    choose = lib.SSL_set_ciphersuites if version == "TLSv1.3" else lib.SSL_set_cipher_list
+    done = (
+        lib.SSL_ctrl(raw, _SSL_CTRL_SET_MIN_PROTO_VERSION, wire, ffi.NULL) == 1
+        and lib.SSL_ctrl(raw, _SSL_CTRL_SET_MAX_PROTO_VERSION, wire, ffi.NULL) == 1
+        and choose(raw, suite.encode()) == 1
+    )
+    if not done:
+        raise TlsError(libssl.complaint())
+
+
+def _agreed(libssl: Libssl, raw: Any) -> tuple[str, str]:
+    lib, text = libssl.lib, libssl._text
+    return text(lib.SSL_get_version(raw)), text(lib.SSL_CIPHER_get_name(lib.SSL_get_current_cipher(raw)))
+
+
+class Context:
+    """An SSL_CTX of one side."""
+
+    def __init__(self, libssl: Libssl, raw: Any, server: bool) -> None:
+        self.libssl = libssl
+        self.raw = raw
+        self.server = server
+
+    def wants_ktls(self) -> bool:
+        """Whether SSL_OP_ENABLE_KTLS is set."""
+        lib = self.libssl.lib
+        if _has(lib, "SSL_CTX_get_options"):
+            return bool(lib.SSL_CTX_get_options(self.raw) & SSL_OP_ENABLE_KTLS)
+        return bool(lib.SSL_CTX_ctrl(self.raw, _SSL_CTRL_OPTIONS, 0, ffi.NULL) & SSL_OP_ENABLE_KTLS)
+
+    def set_options(self, options: int) -> None:
+        """Add SSL_OP_* bits; a library that does not know one ignores it."""
+        lib = self.libssl.lib
+        if _has(lib, "SSL_CTX_set_options"):
+            lib.SSL_CTX_set_options(self.raw, options)
+        else:
+            lib.SSL_CTX_ctrl(self.raw, _SSL_CTRL_OPTIONS, options, ffi.NULL)
+
+    def certify(self, rsa: bool = False) -> None:
+        """Give it a throw-away self-signed certificate, P-256 or RSA, made by its own libcrypto, in memory."""
+        lib = self.libssl.lib
+        key = self._new_key(_EVP_PKEY_RSA if rsa else _EVP_PKEY_EC)
+        certificate = ffi.gc(lib.X509_new(), lib.X509_free)
+        lib.X509_set_version(certificate, _X509_VERSION_3)
+        lib.X509_gmtime_adj(lib.X509_getm_notBefore(certificate), -3600)
+        lib.X509_gmtime_adj(lib.X509_getm_notAfter(certificate), 3600)
+        self._must(lib.X509_set_pubkey(certificate, key))
+        self._must(lib.X509_sign(certificate, key, lib.EVP_sha256()))
+        self._must(lib.SSL_CTX_use_certificate(self.raw, certificate))
+        self._must(lib.SSL_CTX_use_PrivateKey(self.raw, key))
+
+    def _new_key(self, kind: int) -> Any:
+        lib = self.libssl.lib
+        maker = lib.EVP_PKEY_CTX_new_id(kind, ffi.NULL)
+        if maker == ffi.NULL:
+            raise Unusable("certificate", self.libssl.complaint())
+        maker = ffi.gc(maker, lib.EVP_PKEY_CTX_free)
+        self._must(lib.EVP_PKEY_keygen_init(maker))
+        setting = (b"ec_paramgen_curve", b"P-256") if kind == _EVP_PKEY_EC else (b"rsa_keygen_bits", b"2048")
+        self._must(lib.EVP_PKEY_CTX_ctrl_str(maker, *setting))
+        slot = ffi.new("EVP_PKEY **")
+        self._must(lib.EVP_PKEY_keygen(maker, slot))
+        return ffi.gc(slot[0], lib.EVP_PKEY_free)
+
+    def _must(self, result: int) -> None:
+        if result <= 0:
+            raise Unusable("certificate", self.libssl.complaint())
+
+    def unbound(self) -> Connection:
+        """A connection that has no BIO yet."""
+        return Connection(self)
+
+    def offer_all(self) -> None:
+        """Every suite that the security level lets pass, those outside the default list included."""
+        lib = self.libssl.lib
+        lib.SSL_CTX_set_cipher_list(self.raw, b"ALL")
+        lib.SSL_CTX_set_ciphersuites(
+            self.raw, ":".join(name for version, name in SUITES if version == "TLSv1.3").encode()
+        )
+        lib.SSL_CTX_ctrl(self.raw, _SSL_CTRL_SET_DH_AUTO, 1, ffi.NULL)
+        lib.ERR_clear_error()
+
+    def suites(self) -> list[tuple[str, str]]:
+        """(version, name) of what it offers and that needs no more than an RSA or ECDSA certificate."""
+        lib, text = self.libssl.lib, self.libssl._text
+        session = ffi.gc(lib.SSL_new(self.raw), lib.SSL_free)
+        stack = lib.SSL_get1_supported_ciphers(session)
+        if stack == ffi.NULL:
+            return []
+        found = []
+        for at in range(lib.OPENSSL_sk_num(stack)):
+            cipher = ffi.cast("SSL_CIPHER *", lib.OPENSSL_sk_value(stack, at))
+            if lib.SSL_CIPHER_get_auth_nid(cipher) in _AUTH_NIDS and lib.SSL_CIPHER_get_kx_nid(cipher) in _KX_NIDS:
+                # SSL_CIPHER_get_version tells the oldest version of a suite: TLSv1.0 and SSLv3 ones also run in 1.2.
+                newest = "TLSv1.3" if text(lib.SSL_CIPHER_get_version(cipher)) == "TLSv1.3" else "TLSv1.2"
+                found.append((newest, text(lib.SSL_CIPHER_get_name(cipher))))
+        lib.OPENSSL_sk_free(stack)
+        return found
+
+    def session(self, bio: Any) -> Session:
+        """A session over `bio`, which it then owns."""
+        return Session(self, bio)
+
+
+class Connection:
+    """An SSL of one side on a socket, for real sessions.  Every call returns at once; a refusal raises TlsError.
+
+    `wants_write`: the last call that could not go on waits for room in the socket's send buffer.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._libssl = context.libssl
+        self._lib = context.libssl.lib
+        self._lib.ERR_clear_error()
+        self._raw = self._lib.SSL_new(context.raw)
+        if self._raw == ffi.NULL:
+            raise TlsError(self._libssl.complaint())
+        self._server = context.server
+        self.wants_write = False
+        (self._lib.SSL_set_accept_state if context.server else self._lib.SSL_set_connect_state)(self._raw)
+
+    @property
+    def address(self) -> int:
+        return int(ffi.cast("uintptr_t", self._raw))
+
+    def set_fd(self, fd: int) -> None:
+        """OpenSSL's own socket BIO for both directions."""
+        if self._lib.SSL_set_fd(self._raw, fd) != 1:
+            raise TlsError(self._libssl.complaint())
+
+    def free(self) -> None:
+        """SSL_free, its BIOs included."""
+        if self._raw is not None:
+            self._lib.SSL_free(self._raw)
+            self._raw = None
+
+    def force(self, version: str, suite: str) -> None:
+        """Allow this version ("TLSv1.3") and suite (OpenSSL's name) only."""
+        _force(self._libssl, self._raw, version, suite)
+
+    def handshake(self) -> bool:
+        """One step; whether it is finished."""
+        return self._step(self._lib.SSL_do_handshake(self._raw)) == 1
+
+    def write_at(self, payload: bytes, offset: int, size: int) -> int:
+        """Bytes taken: all of `size`, or none yet.  A retry must name the same payload, offset and size."""
+        where = ffi.from_buffer(payload) + offset
+        return max(0, self._step(self._lib.SSL_write(self._raw, where, size)))
+
+    def read_some(self, room: int) -> bytes:
+        """What has arrived, at most one record of at most `room` bytes; empty when nothing has, or at the end."""
+        space = ffi.new("char[]", room)
+        taken = self._step(self._lib.SSL_read(self._raw, space, room))
+        return bytes(ffi.buffer(space, taken)) if taken > 0 else b""
+
+    def shutdown(self) -> bool:
+        """Send close_notify, and whether the peer's has come."""
+        result = self._lib.SSL_shutdown(self._raw)
+        if result == 1:
+            return True
+        if result == 0:
+            # Ours is out; reading finds the peer's.
+            self.read_some(1024)
+            return False
+        self._step(result)
+        return False
+
+    def agreed(self) -> tuple[str, str]:
+        """Version and suite of the finished handshake."""
+        return _agreed(self._libssl, self._raw)
+
+    def ktls(self, direction: str) -> bool:
+        """BIO_get_ktls_send, BIO_get_ktls_recv: asked of the BIO, since the macros are 0 in a program built without."""
+        if direction == "tx":
+            bio, question = self._lib.SSL_get_wbio(self._raw), _BIO_CTRL_GET_KTLS_SEND
+        else:
+            bio, question = self._lib.SSL_get_rbio(self._raw), _BIO_CTRL_GET_KTLS_RECV
+        return bool(self._lib.BIO_ctrl(bio, question, 0, ffi.NULL) > 0)
+
+    def _step(self, result: int) -> int:
+        self.wants_write = False
+        if result <= 0:
+            why = self._lib.SSL_get_error(self._raw, result)
+            self.wants_write = why == _SSL_ERROR_WANT_WRITE
+            if why == _SSL_ERROR_SYSCALL:
+                raise TlsError(self._libssl.complaint() or os.strerror(ffi.errno) if ffi.errno else "end of file")
+            if why not in (_SSL_ERROR_WANT_READ, _SSL_ERROR_WANT_WRITE, _SSL_ERROR_ZERO_RETURN):
+                raise TlsError(self._libssl.complaint() or f"SSL error {why}")
+        return result
+
+
+class Session:
+    """An SSL of one side.  Every call returns at once; a library's refusal raises TlsError."""
+
+    def __init__(self, context: Context, bio: Any) -> None:
+        self._libssl = context.libssl
+        lib = self._libssl.lib
+        lib.ERR_clear_error()
+        raw = lib.SSL_new(context.raw)
+        if raw == ffi.NULL:
+            raise TlsError(self._libssl.complaint())
+        self.raw = ffi.gc(raw, lib.SSL_free)
+        lib.SSL_set_bio(self.raw, bio, bio)
+        (lib.SSL_set_accept_state if context.server else lib.SSL_set_connect_state)(self.raw)
+
+    def force(self, version: str, suite: str) -> None:
+        """Allow this version ("TLSv1.3") and suite (OpenSSL's name) only."""
+        _force(self._libssl, self.raw, version, suite)
+
+    def handshake(self) -> bool:
+        """One step; whether it is finished."""
+        return self._result(self._libssl.lib.SSL_do_handshake(self.raw)) == 1
+
+    def write(self, data: bytes) -> bool:
+        """Whether it was taken."""
+        return self._result(self._libssl.lib.SSL_write(self.raw, data, len(data))) > 0
+
+    def read(self) -> bytes:
+        """What has arrived, at most one record; empty when nothing has."""
+        room = ffi.new("char[]", 1024)
+        taken = self._result(self._libssl.lib.SSL_read(self.raw, room, len(room)))
+        return bytes(ffi.buffer(room, taken)) if taken > 0 else b""
+
+    def agreed(self) -> tuple[str, str]:
+        """Version and suite of the finished handshake."""
+        return _agreed(self._libssl, self.raw)
+
+    def _result(self, result: int) -> int:
+        if result <= 0:
+            why = self._libssl.lib.SSL_get_error(self.raw, result)
+            if why not in (_SSL_ERROR_WANT_READ, _SSL_ERROR_WANT_WRITE):
+                raise TlsError(self._libssl.complaint() or f"SSL error {why}")
+        return result
+
+
+# ---- the BIO that watches
+
+
+class End:
+    """One end of a connection in memory: what it may read, what it wrote, how often it asked for the kernel."""
+
+    def __init__(self) -> None:
+        self.incoming = bytearray()
+        self.outgoing = bytearray()
+        self.asked = {"tx": 0, "rx": 0}
+
+
+class Watcher:
+    """A BIO method of Python callbacks that serves any number of ends."""
+
+    def __init__(self, libssl: Libssl) -> None:
+        self._lib = libssl.lib
+        self._ends: dict[int, End] = {}
+        self._write = ffi.callback("int(BIO *, const char *, int)", self._on_write)
+        self._read = ffi.callback("int(BIO *, char *, int)", self._on_read)
+        self._ctrl = ffi.callback("long(BIO *, int, long, void *)", self._on_ctrl)
+        # The method and its callbacks live as long as the process: an SSL freed late may still call them.
+        self._method = self._lib.BIO_meth_new(self._lib.BIO_get_new_index() | _BIO_TYPE_SOURCE_SINK, b"ktlsctl watcher")
+        self._lib.BIO_meth_set_write(self._method, self._write)
+        self._lib.BIO_meth_set_read(self._method, self._read)
+        self._lib.BIO_meth_set_ctrl(self._method, self._ctrl)
+
+    def bio(self, end: End) -> Any:
+        """A new BIO for `end`.  The session that takes it frees it."""
+        bio = self._lib.BIO_new(self._method)
+        self._lib.BIO_set_init(bio, 1)
+        self._ends[self._key(bio)] = end
+        return bio
+
+    @staticmethod
+    def _key(bio: Any) -> int:
+        return int(ffi.cast("uintptr_t", bio))
+
+    def _on_write(self, bio: Any, data: Any, size: int) -> int:
+        self._lib.BIO_clear_flags(bio, _BIO_FLAGS_RWS_RETRY)
+        self._ends[self._key(bio)].outgoing += ffi.buffer(data, size)
+        return size
+
+    def _on_read(self, bio: Any, room: Any, size: int) -> int:
+        self._lib.BIO_clear_flags(bio, _BIO_FLAGS_RWS_RETRY)
+        incoming = self._ends[self._key(bio)].incoming
+        if not incoming:
+            self._lib.BIO_set_flags(bio, _BIO_FLAGS_RETRY_READ)
+            return -1
+        chunk = bytes(incoming[:size])
+        del incoming[:size]
+        ffi.memmove(room, chunk, len(chunk))
+        return len(chunk)
+
+    def _on_ctrl(self, bio: Any, command: int, number: int, pointer: Any) -> int:
+        if command == _BIO_CTRL_SET_KTLS:
+            # 3.0 says 2 for TX, 3.2 and later 1; 0 is RX in all.
+            self._ends[self._key(bio)].asked["tx" if number else "rx"] += 1
+            return 0
+        return int(command == _BIO_CTRL_FLUSH)  # a BIO that cannot flush gets no kTLS
+
+
+def converse(server: Context, client: Context, watcher: Watcher, version: str, suite: str) -> dict[str, Any]:
+    """One session of this version and suite in memory: whether it came about, and what each end asked its BIO for."""
+    ends = End(), End()
+    answer: dict[str, Any] = {"version": version, "suite": suite, "agreed": False, "reason": ""}
+    try:
+        sessions = server.session(watcher.bio(ends[0])), client.session(watcher.bio(ends[1]))
+        for session in sessions:
+            session.force(version, suite)
+        _shake_hands(sessions, ends)
+        # TLS 1.3 tickets, and the reads after which some versions hand RX over
+        sessions[1].write(b"ping")
+        _carry(ends)
+        sessions[0].read()
+        sessions[0].write(b"pong")
+        _carry(ends)
+        sessions[1].read()
+        if sessions[0].agreed() != (version, suite):
+            raise TlsError("agreed on {1} of {0} instead".format(*sessions[0].agreed()))
+        answer["agreed"] = True
+    except TlsError as error:
+        answer["reason"] = str(error)
+    answer["server"], answer["client"] = ends[0].asked, ends[1].asked
+    return answer
+
+
+def _carry(ends: tuple[End, End]) -> None:
+    """Move what each end wrote to where the other reads."""
+    for source, target in (ends, ends[::-1]):
+        target.incoming += source.outgoing
+        source.outgoing.clear()
+
+
+def _shake_hands(sessions: tuple[Session, Session], ends: tuple[End, End]) -> None:
+    # A handshake has at most four flights; the bound keeps a library that never ends from hanging us.
+    for _ in range(16):
+        done = [session.handshake() for session in reversed(sessions)]
+        _carry(ends)
+        if all(done):
+            return
+    raise TlsError("the handshake came to no end")
+
+
+# ---- probes: what child.py calls
+
+
+def probe(argument: Any) -> dict[str, Any]:
+    """Everything one libssl says of itself.  `{"path": …}` in, openssl.Answer out."""
+    answer: dict[str, Any] = {"fault": None, "detail": ""}
+    try:
+        libssl = Libssl(argument["path"])
+        answer |= {"version": libssl.version, "libcrypto": libssl.libcrypto, "directory": libssl.directory}
+        answer["config_file"] = libssl.config_file()
+        libssl.start()
+        server, client = libssl.context(server=True), libssl.context(server=False)
+        answer["option"] = server.wants_ktls() or client.wants_ktls()
+        server.certify()
+        watcher = Watcher(libssl)
+        # Before anybody asks: FreeBSD's 1.1.1 has no option and tries always.
+        first = converse(server, client, watcher, *SUITES[0])
+        answer["unprompted"] = any(count for side in ("server", "client") for count in first[side].values())
+        server.set_options(SSL_OP_ENABLE_KTLS)
+        # encrypt-then-MAC keeps CBC suites in user space, also on FreeBSD: be a peer that does not know it
+        client.set_options(SSL_OP_ENABLE_KTLS | SSL_OP_NO_ENCRYPT_THEN_MAC)
+        answer["suites"] = [converse(server, client, watcher, *suite) for suite in SUITES]
+    except Unusable as error:
+        answer |= {"fault": error.fault, "detail": error.detail}
+    except ffi.error as error:
+        # cffi, for a function that is not there: "symbol 'NAME' not found in library 'PATH': …"
+        answer |= {"fault": "symbols", "detail": str(error).partition(" not found")[0]}
+    return answer
+
+
+def python(argument: Any) -> dict[str, Any]:
+    """Which libssl this interpreter's `ssl` uses, and which one cryptography carries.  openssl.PythonAnswer out."""
+    answer: dict[str, Any] = {"bindings": []}
+    try:
+        import _ssl
+    except ImportError as error:
+        answer["absent"] = str(error)
+    else:
+        module = getattr(_ssl, "__file__", None) or sys.executable
+        answer["ssl"] = {"file": os.path.realpath(module), **_linked(module, mapped(_SSL))}
+        answer["ssl"]["version"] = _ssl.OPENSSL_VERSION
+    for file in _bindings():
+        try:
+            wanted = tuple(name for name in examine(file).needed if name.startswith(_SSL))
+            for name in wanted:
+                # by name, as the dynamic linker does for the module: one that `ssl` has mapped is taken again
+                _load(name, ffi.RTLD_NOW)
+        except Unusable:
+            continue  # a module that cannot be loaded serves nobody
+        linked = _linked(file, mapped(wanted) if wanted else [])
+        answer["bindings"].append({"file": os.path.realpath(file), **linked})
+    return answer
+
+
+def _bindings() -> list[str]:
+    """cryptography's extension modules that carry OpenSSL or are linked with it; importing them would cost 100 ms."""
+    for directory in sys.path:
+        where = os.path.join(directory, "cryptography", "hazmat", "bindings")
+        try:
+            names = os.listdir(where)
+        except OSError:
+            continue
+        # before cryptography 40 there was an _openssl beside _rust, and only that one was linked with libssl
+        for stem in ("_openssl", "_rust"):
+            found = [os.path.join(where, n) for n in names if n.startswith(stem + ".") and n.endswith(".so")]
+            if found:
+                return found
+    return []
+
+
+def _linked(file: str, libraries: list[str]) -> dict[str, Any]:
+    """The libssl it is bound to; where there is none, what stands in the file itself."""
+    if libraries:
+        return {"libssl": libraries[0], "version": "", "strings": False}
+    version, strings = signs(file)
+    return {"libssl": "", "version": version, "strings": strings}
+
+
+def signs(file: str) -> tuple[str, bool]:
+    """Version of an OpenSSL linked into `file`, and whether the file names the kTLS record layer of 3.2 and later."""
+    version, named, overlap = "", False, 64
+    with open(file, "rb") as stream:
+        tail = b""
+        # In pieces: a whole wheel mapped at once would count as this process's memory.
+        while piece := stream.read(1 << 20):
+            content = tail + piece
+            version = version or _version_in(content)
+            named = named or _names_record_layer(content)
+            tail = content[-overlap:]
+    return version, named
+
+
+def _names_record_layer(content: bytes) -> bool:
+    """One pass for what both names share: these files have tens of megabytes."""
+    at = content.find(b"ktls_")
+    while at >= 0:
+        if content.startswith((b"ktls_meth.c", b"ktls_read_n"), at):
+            return True
+        at = content.find(b"ktls_", at + 1)
+    return False
+
+
+def _version_in(content: bytes) -> str:
+    """`OpenSSL 4.0.3 1 Sep 2026`, as OPENSSL_VERSION_TEXT is written."""
+    at = content.find(b"OpenSSL ")
+    while at >= 0:
+        text, closed, _ = content[at : at + 48].partition(b"\0")
+        words = text.split()
+        if closed and len(words) == 5 and words[1][:1].isdigit() and words[1].count(b".") == 2 and words[4].isdigit():
+            return text.decode("ascii", "replace")
+        at = content.find(b"OpenSSL ", at + 1)
+    return ""

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The libraries that the tests of openssl.py open, what libraries of other hosts answer, and small probes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ktlsctl.ciphers import SUITES
+from ktlsctl.codec import encode
+from ktlsctl.facts.answers import Answer, Asked, SuiteAnswer
+from ktlsctl.model import Attempt, TlsVersion
+
+ROOT = Path(__file__).parent.parent
+
+#: Where scripts/test-wheels unpacked the wheels.
+WHEELS = Path(os.environ.get("KTLSCTL_TEST_WHEELS", ROOT / ".lab" / "wheels"))
+
+
+def _system() -> str:
+    """The file that the dynamic linker gives for libssl.so.3, by its own account."""
+    said = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    line = next(x for x in said.splitlines() if x.strip().startswith("libssl.so.3 "))
+    return os.path.realpath(line.rpartition("=> ")[2])
+
+
+SYSTEM = _system()
+
+
+def from_wheel(wheel: str) -> str:
+    """The private libssl of a wheel.  Its absence is a failure, not a skip: scripts/test-wheels fetches it."""
+    found = [str(p) for p in (WHEELS / wheel).rglob("libssl*.so*")]
+    assert found, f"{wheel} is not unpacked in {WHEELS}: run scripts/test-wheels"
+    return found[0]
+
+
+def compiled(folder: Path, source: str, *options: str, name: str = "libssl.so.3") -> str:
+    """A small shared object of our own."""
+    file, target = folder / f"{name}.c", folder / name
+    file.write_text(source)
+    subprocess.run(["gcc", "-shared", "-fPIC", *options, "-o", target, file], check=True)
+    return str(target)
+
+
+# ---- recorded answers
+
+
+#: What OpenSSL hands to a Linux kernel for TLS 1.2.
+TLS12 = {"AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305", "AES-128-CCM"}
+
+
+def table(release: tuple[int, int]) -> dict[tuple[str, str], tuple[bool, bool]]:
+    """What OpenSSL built with kTLS asks for on Linux, TX and RX, by version and cipher: measured, cell by cell."""
+    modern = release >= (3, 2)
+    expected = {}
+    for suite in SUITES:
+        if suite.version is TlsVersion.TLS12:
+            both = suite.cipher in TLS12
+            expected[suite.version.value, suite.cipher] = (both, both)
+        else:
+            tx = suite.cipher in TLS12 and (modern or suite.cipher != "AES-128-CCM")
+            expected[suite.version.value, suite.cipher] = (tx, tx and modern)
+    return expected
+
+
+def suites(release: tuple[int, int] | None) -> tuple[SuiteAnswer, ...]:
+    """The answers of a library of this release on Linux; None: built without kTLS."""
+    return _answers(table(release) if release else {})
+
+
+def freebsd_suites(line: tuple[int, int]) -> tuple[SuiteAnswer, ...]:
+    """The answers of the base system's library of a FreeBSD release: GCM and CBC, from 15 on ChaCha20 too."""
+    offloaded = {"AES-128-GCM", "AES-256-GCM"} | {s.cipher for s in SUITES if "-CBC-" in s.cipher}
+    offloaded |= {"CHACHA20-POLY1305"} if line >= (15, 0) else set()
+    # 13's backport in 1.1.1 has no TLS 1.3 receive; 14 got it before upstream's 3.2
+    return _answers(
+        {
+            (s.version.value, s.cipher): (True, s.version is TlsVersion.TLS12 or line >= (14, 0))
+            for s in SUITES
+            if s.cipher in offloaded
+        }
+    )
+
+
+def _answers(expected: Mapping[tuple[str, str], tuple[bool, bool]]) -> tuple[SuiteAnswer, ...]:
+    found = []
+    for s in SUITES:
+        tx, rx = expected.get((s.version.value, s.cipher), (False, False))
+        asked = Asked(int(tx), int(rx))
+        agreed = not s.cipher.endswith("-8")
+        found.append(SuiteAnswer(s.version, s.name, agreed, "" if agreed else "no ciphers available", asked, asked))
+    return tuple(found)
+
+
+def freebsd_system(line: tuple[int, int], *, ktls: bool = True) -> dict[tuple[str, str], Attempt[Any]]:
+    """What a captured FreeBSD host answers about its base libssl and a Python that uses it."""
+    name, version = {
+        13: ("libssl.so.111", "OpenSSL 1.1.1t-freebsd  7 Feb 2023"),
+        14: ("libssl.so.30", "OpenSSL 3.0.16 11 Feb 2025"),
+        15: ("libssl.so.35", "OpenSSL 3.5.4 30 Sep 2025"),
+    }[line[0]]
+    path = f"/usr/lib/{name}"
+    said = Answer(
+        version=version,
+        libcrypto=f"/lib/{name.replace('ssl', 'crypto')}",
+        directory="/etc/ssl",
+        config_file="/etc/ssl/openssl.cnf",
+        unprompted=ktls and line < (14, 0),
+        suites=freebsd_suites(line) if ktls else suites(None),
+    )
+    module = {"file": "/usr/local/lib/python3.11/_ssl.so", "libssl": path, "version": "", "strings": False}
+    return {
+        ("resolve", "/usr/lib"): Attempt.ran("/usr/lib"),
+        ("names", "/usr/lib"): Attempt.ran([name]),
+        ("resolve", path): Attempt.ran(path),
+        ("probe", f"ktlsctl.libssl:probe {json.dumps({'path': path})}"): Attempt.ran(encode(said)),
+        ("probe", "ktlsctl.libssl:python {}"): Attempt.ran({"ssl": module}),
+    }
+
+
+# ---- probes: called in a child as `tests.libssls:NAME`
+
+
+def option(path: str) -> bool:
+    """Whether the effective configuration sets SSL_OP_ENABLE_KTLS in a fresh context."""
+    from ktlsctl.libssl import Libssl
+
+    libssl = Libssl(path)
+    libssl.start()
+    return libssl.context(server=True).wants_ktls()
