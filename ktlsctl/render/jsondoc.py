@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A report as one JSON document (RFC 8259): the contract that ktlsctl/schema/report-1.json describes.
+
+Members stand in the order of the contract.  What is not known is null, never an empty string.  Everything outside
+ASCII is escaped, so that the document survives any locale and holds nothing that a terminal would obey.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from ktlsctl import __version__
+from ktlsctl.model import (
+    SCHEMA_VERSION,
+    About,
+    AdvisoryNotice,
+    Cell,
+    Check,
+    DirectionResult,
+    Library,
+    MatrixRow,
+    Remedy,
+    Report,
+    SelftestResult,
+    Status,
+    Verdict,
+)
+from ktlsctl.render.strings import each_string, encodable
+
+Json = dict[str, Any]
+
+
+def render(report: Report) -> str:
+    """The document of a report; ends with a newline."""
+    report = each_string(report, encodable)
+    return _text(
+        _document(
+            host=_host(report.about),
+            generated_at=report.generated_at,
+            source=report.source,
+            verdict=_verdict(report.verdict),
+            checks=[_check(check) for check in report.checks],
+            matrix=[_row(row) for row in report.matrix],
+            libraries=[_library(library) for library in report.libraries],
+            advisories=[_advisory(notice) for notice in report.advisories],
+            counters=dict(report.counters),
+            errors=list(report.errors),
+            results=None if report.results is None else [_result(result) for result in report.results],
+        )
+    )
+
+
+def error_document(message: str, about: About | None = None, generated_at: str | None = None) -> str:
+    """The document of a run that could not make a report: verdict unknown, `message` in `errors`, nothing tested.
+
+    `generated_at` (RFC 3339, UTC) defaults to now.  Where even the host is not known its members are null.
+    """
+    message = encodable(message) or "internal error without a message"
+    nowhere: Json = {"os": "unknown", "release": None, "machine": None, "privileged": None, "distribution": None}
+    return _text(
+        _document(
+            host=nowhere if about is None else _host(each_string(about, encodable)),
+            generated_at=generated_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            source="none",
+            verdict=_verdict(Verdict(Status.UNKNOWN, message)),
+            errors=[message],
+        )
+    )
+
+
+def _document(
+    host: Json,
+    generated_at: str,
+    source: str,
+    verdict: Json,
+    checks: Iterable[Json] = (),
+    matrix: Iterable[Json] = (),
+    libraries: Iterable[Json] = (),
+    advisories: Iterable[Json] = (),
+    counters: Json | None = None,
+    errors: Iterable[str] = (),
+    results: Iterable[Json] | None = None,
+) -> Json:
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "ktlsctl", "version": __version__},
+        "host": host,
+        "generated_at": generated_at,
+        "source": source,
+        "verdict": verdict,
+        "checks": list(checks),
+        "matrix": list(matrix),
+        "libraries": list(libraries),
+        "advisories": list(advisories),
+        "counters": counters or {},
+        "errors": list(errors),
+    }
+    # Only a self-test has the member: where there is none, none was run.
+    return document if results is None else {**document, "results": list(results)}
+
+
+def _text(document: Json) -> str:
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _host(about: About) -> Json:
+    return {
+        "os": about.os.value,
+        "release": about.release or None,
+        "machine": about.machine or None,
+        "privileged": about.privileged,
+        "distribution": about.distribution or None,
+    }
+
+
+def _verdict(verdict: Verdict) -> Json:
+    return {
+        "status": verdict.status.value,
+        "summary": verdict.summary,
+        "first_broken": verdict.first_broken,
+        "remedy": [_remedy(remedy) for remedy in verdict.remedy],
+    }
+
+
+def _remedy(remedy: Remedy) -> Json:
+    return {"text": remedy.text, "command": remedy.command}
+
+
+def _check(check: Check) -> Json:
+    return {
+        "id": check.id,
+        "link": check.link.value,
+        "status": check.status.value,
+        "summary": check.summary,
+        "reason": check.reason or None,
+        "evidence": dict(check.evidence),
+        "remedy": [_remedy(remedy) for remedy in check.remedy],
+    }
+
+
+def _cell(cell: Cell) -> Json:
+    return {"status": cell.status.value, "reason": cell.reason or None, "errno": cell.errno}
+
+
+def _row(row: MatrixRow) -> Json:
+    return {
+        "version": row.version.value,
+        "cipher": row.cipher,
+        "direction": row.direction.value,
+        "kernel": None if row.kernel is None else _cell(row.kernel),
+        "library": None if row.library is None else _cell(row.library),
+        "session": None if row.session is None else _cell(row.session),
+    }
+
+
+def _library(library: Library) -> Json:
+    return {
+        "path": library.path,
+        "version": library.version or None,
+        "origin": library.origin,
+        "roles": list(library.roles),
+        "status": library.status.value,
+        "reason": library.reason or None,
+        "built_with_ktls": library.built_with_ktls.value,
+        "proof": library.proof or None,
+        "enabled_by_default": library.enabled_by_default.value,
+        "config_file": library.config_file or None,
+        "package": library.package or None,
+        "libcrypto": library.libcrypto or None,
+        "cells": [
+            {
+                "version": cell.version.value,
+                "suite": cell.suite,
+                "cipher": cell.cipher,
+                "tx": _cell(cell.tx),
+                "rx": _cell(cell.rx),
+            }
+            for cell in library.cells
+        ],
+    }
+
+
+def _advisory(notice: AdvisoryNotice) -> Json:
+    return {
+        "id": notice.id,
+        "certainty": notice.certainty.value,
+        "subject": notice.subject,
+        "summary": notice.summary,
+        "affected": notice.affected or None,
+        "fixed": notice.fixed or None,
+        "reference": notice.reference or None,
+        "remedy": _remedy(notice.remedy),
+    }
+
+
+def _result(result: SelftestResult) -> Json:
+    return {
+        "version": result.version.value,
+        "suite": result.suite,
+        "scenario": result.scenario,
+        "datapath": result.datapath,
+        "library": result.library,
+        "tx": _direction(result.tx),
+        "rx": _direction(result.rx),
+        "bytes": result.bytes,
+        "sha256_ok": result.sha256_ok,
+        "reason": result.reason or None,
+    }
+
+
+def _direction(said: DirectionResult) -> Json:
+    return {"status": said.status.value, "reason": said.reason or None, "evidence": dict(said.evidence)}
