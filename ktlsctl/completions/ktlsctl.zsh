@@ -1,0 +1,90 @@
+#compdef ktlsctl
+# SPDX-License-Identifier: BSD-2-Clause
+# zsh completion for ktlsctl(8): as _ktlsctl in a directory of $fpath, or sourced.
+# Nothing of ktlsctl runs when Tab is pressed.
+
+_ktlsctl_check() {
+  _arguments -s \
+    '--format=[what to print]:format:(text json nagios prometheus)' \
+    '--json[the same as --format json]' \
+    '--fail-on=[the mildest verdict that makes the exit status other than 0]:verdict:(never warning critical)' \
+    '*--libssl=[also examine this TLS library]:library:_files' \
+    '--load[let the probe load the kernel module]' \
+    '--from=[judge a captured host]:capture:_files' \
+    '--output=[write the report to a file]:file:_files' \
+    '(-q --quiet -v --verbose)'{-q,--quiet}'[only what is wrong, and the verdict]' \
+    '(-q --quiet -v --verbose)'{-v,--verbose}'[evidence, every reason, every advisory]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_selftest() {
+  _arguments -s \
+    '--tls1.2[test the suites of TLS 1.2]' \
+    '--tls1.3[test the suites of TLS 1.3]' \
+    '*--suite=[test only this suite]:suite:' \
+    '--direction=[what to judge]:direction:(tx rx both)' \
+    '--datapath=[how the bytes of the records move]:datapath:(auto io_uring socket)' \
+    '--libssl=[test this TLS library]:library:_files' \
+    '*--require=[what must be proved, such as tls1.2\:tx,rx]:policy:' \
+    '--bytes=[payload of a session each way]:bytes:' \
+    '--timeout=[seconds for each session]:seconds:' \
+    '--format=[what to print]:format:(text json tap junit nagios)' \
+    '--json[the same as --format json]' \
+    '--output=[write the report to a file]:file:_files' \
+    '(-q --quiet -v --verbose)'{-q,--quiet}'[only what is wrong, and the verdict]' \
+    '(-q --quiet -v --verbose)'{-v,--verbose}'[the evidence of every direction]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_capture() {
+  _arguments -s \
+    '*--libssl=[also record this TLS library]:library:_files' \
+    '--load[let the probe load the kernel module]' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]' \
+    '1:file:_files'
+}
+
+_ktlsctl_schema() {
+  _arguments -s \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_completion() {
+  _arguments -s \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]' \
+    '1:shell:(bash zsh fish)'
+}
+
+_ktlsctl() {
+  local state
+  local -a line commands
+  commands=(
+    'check:can this host do kernel TLS, and if not, why?'
+    'selftest:does a real TLS session get kernel TLS, with which suite?'
+    'capture:freeze what this host says, for someone else to judge'
+    'schema:print the JSON Schema of the reports'
+    'completion:print the completion file for a shell'
+  )
+  _arguments -C \
+    '(- *)--version[show the version]' \
+    '(- *)'{-h,--help}'[show help]' \
+    '1: :->command' \
+    '*:: :->arguments'
+  case $state in
+    command) _describe command commands ;;
+    arguments) (( $+functions[_ktlsctl_$line[1]] )) && _ktlsctl_$line[1] ;;
+  esac
+}
+
+if [[ $funcstack[1] == _ktlsctl ]]; then
+  _ktlsctl "$@"
+else
+  compdef _ktlsctl ktlsctl
+fi
