@@ -74,6 +74,32 @@ def _load_option(command: Command) -> Command:
     )(command)
 
 
+def _report_options(more: str) -> Callable[[Command], Command]:
+    """What every command that prints a report takes; `more` is what --verbose adds."""
+
+    def decorate(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--color",
+                type=click.Choice(["auto", "always", "never"]),
+                default="auto",
+                show_default=True,
+                help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
+            ),
+            click.option("-v", "--verbose", is_flag=True, help=f"Text: {more}."),
+            click.option("-q", "--quiet", is_flag=True, help="Text: only what is wrong, and the verdict."),
+            click.option(
+                "--output", metavar="FILE", help="Write the report to FILE, whole or not at all, instead of stdout."
+            ),
+            # An option of its own: two on one parameter have another default in click 8.2 than in 8.1.
+            click.option("--json", "as_json", is_flag=True, help="The same as --format json."),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
@@ -102,7 +128,6 @@ def cli(context: click.Context) -> int:
     show_default=True,
     help="What to print.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--fail-on",
     type=click.Choice(["never", "warning", "critical"]),
@@ -115,16 +140,7 @@ def cli(context: click.Context) -> int:
 @click.option(
     "--from", "capture", metavar="FILE", help="Judge a captured host instead of this one; - reads it from stdin."
 )
-@click.option("--output", metavar="FILE", help="Write the report to FILE, whole or not at all, instead of stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Text: only what is wrong, and the verdict.")
-@click.option("-v", "--verbose", is_flag=True, help="Text: evidence, every reason, every advisory.")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
-)
+@_report_options("evidence, every reason, every advisory")
 @_debug_option
 def check(
     form: str,
@@ -302,17 +318,7 @@ def _abandon_stdout() -> None:
     show_default=True,
     help="What to print.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--output", metavar="FILE", help="Write the report to FILE, whole or not at all, instead of stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Text: only what is wrong, and the verdict.")
-@click.option("-v", "--verbose", is_flag=True, help="Text: the evidence of every direction.")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
-)
+@_report_options("the evidence of every direction")
 @_debug_option
 def selftest(
     tls12: bool,
