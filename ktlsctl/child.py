@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ktlsctl.model import Attempt, Outcome
+from ktlsctl.servant import signal_name
 
 if TYPE_CHECKING:
     import subprocess
@@ -93,7 +94,7 @@ class Running:
             raise
         status = self._process.returncode
         if status < 0:
-            return Attempt(Outcome.FAILED, reason=f"the probing process died of {_signal_name(-status)}")
+            return Attempt(Outcome.FAILED, reason=f"the probing process died of {signal_name(-status)}")
         try:
             reply = json.loads(out)
             if "failed" in reply:
@@ -101,10 +102,3 @@ class Running:
             return Attempt.ran(reply["value"])
         except (ValueError, TypeError, KeyError):
             return Attempt(Outcome.FAILED, reason=f"the probing process ended with status {status} and no answer")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 
 from ktlsctl.facts import sockdiag
-from ktlsctl.model import Attempt, Direction, Outcome, Tri
+from ktlsctl.model import Attempt, Direction, Outcome
 
 # include/uapi/linux/{tcp,tls}.h
 TCP_ULP = 31
@@ -93,11 +93,3 @@ def diag_word(sock: socket.socket) -> Attempt[sockdiag.Ulp]:
     if found[0].ulp is None:
         return Attempt(Outcome.DENIED, reason="no ULP shown (before Linux 6.15 that needs CAP_NET_ADMIN)")
     return Attempt.ran(found[0].ulp)
-
-
-def diag_armed(ulp: sockdiag.Ulp, direction: Direction) -> Tri:
-    """TLS_CONF_BASE is plain; SW, HW and whatever comes later are the kernel's work."""
-    conf = ulp.tx if direction is Direction.TX else ulp.rx
-    if conf is None:
-        return Tri.UNKNOWN
-    return Tri.NO if conf == sockdiag.TlsConf.BASE else Tri.YES

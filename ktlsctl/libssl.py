@@ -396,7 +396,6 @@ class Connection:
         self._raw = self._lib.SSL_new(context.raw)
         if self._raw == ffi.NULL:
             raise TlsError(self._libssl.complaint())
-        self._server = context.server
         self.wants_write = False
         (self._lib.SSL_set_accept_state if context.server else self._lib.SSL_set_connect_state)(self._raw)
 

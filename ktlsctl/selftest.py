@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from ktlsctl import probe
 from ktlsctl.ciphers import LINUX_CIPHERS, bulk_cipher
 from ktlsctl.codec import DecodeError, decode, encode
+from ktlsctl.facts import sockdiag
 from ktlsctl.host import Host
 from ktlsctl.model import (
     Attempt,
@@ -38,7 +39,12 @@ from ktlsctl.sessionfacts import EndWords, Order, SelftestFacts, SessionFacts, W
 _LINUX_NUMBER = {cipher.name: cipher.id for cipher in LINUX_CIPHERS}
 _LINUX_NAME = {cipher.id: cipher.name for cipher in LINUX_CIPHERS}
 _VERSION_NAME = {version.wire: version.value for version in TlsVersion}
-_CONF_NAME = {1: "none", 2: "software", 3: "nic", 4: "toe"}
+_CONF_NAME: Mapping[int, str] = {
+    sockdiag.TlsConf.BASE: "none",
+    sockdiag.TlsConf.SW: "software",
+    sockdiag.TlsConf.HW: "nic",
+    sockdiag.TlsConf.HW_RECORD: "toe",
+}
 
 
 class PolicyError(ValueError):
@@ -167,7 +173,7 @@ def _end_votes(votes: Votes, role: str, end: EndWords, version: TlsVersion, ciph
         # Neither a standstill nor another count is the kernel's work on these records.
         votes.add(f"{role}.sequence", last - first == end.records, f"{first} to {last} for {end.records} records")
     if end.diag is not None:
-        votes.add(f"{role}.sock_diag", end.diag != 1, _CONF_NAME.get(end.diag, str(end.diag)))
+        votes.add(f"{role}.sock_diag", sockdiag.armed(end.diag), _CONF_NAME.get(end.diag, str(end.diag)))
     if end.handover is not None:
         shown = end.handover.step
         if not end.handover.accepted and end.handover.errno:

@@ -18,6 +18,16 @@ class ProbeError(Exception):
     """A probe could not answer; the message is one sentence that says why."""
 
 
+def signal_name(number: int) -> str:
+    """SIGSEGV, or `signal 37` for one without a name (most real-time signals)."""
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def die_with_parent() -> None:
     """End with a parent that is killed (PR_SET_PDEATHSIG, prctl(2)); elsewhere deadlines have to do."""
     if sys.platform == "linux":

@@ -19,7 +19,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -27,10 +27,10 @@ from typing import Any
 from ktlsctl import datapath, evidence
 from ktlsctl.ciphers import bulk_cipher
 from ktlsctl.codec import decode, encode
-from ktlsctl.facts import capability
+from ktlsctl.facts import capability, tlsstat
 from ktlsctl.libssl import SSL_OP_ENABLE_KTLS, Context, Libssl, TlsError
 from ktlsctl.model import Direction, TlsVersion
-from ktlsctl.servant import die_with_parent
+from ktlsctl.servant import die_with_parent, signal_name
 from ktlsctl.sessionfacts import EndWords, Handover, Order, SelftestFacts, SessionFacts, Way, WitnessFacts
 
 MAX_RECORD = 16384
@@ -253,13 +253,12 @@ def _sequence(end: End, direction: Direction) -> int | None:
         return None
 
 
-def _counters() -> dict[str, int]:
+def _counters() -> Mapping[str, int]:
     try:
-        with open("/proc/self/net/tls_stat", "rb") as file:
-            lines = file.read().splitlines()
-    except OSError:
+        with open(tlsstat.PATH, "rb") as file:
+            return tlsstat.parse(file.read())
+    except (OSError, tlsstat.NotCounters):
         return {}
-    return {name.decode(): int(value) for name, value in (line.split() for line in lines)}
 
 
 def run_session(
@@ -425,18 +424,11 @@ class Fork:
         if late:
             return None, f"no answer within {self._seconds:g} s"
         if os.WIFSIGNALED(status):
-            return None, f"the library died of {_signal_name(os.WTERMSIG(status))}"
+            return None, f"the library died of {signal_name(os.WTERMSIG(status))}"
         if not self._content:
             return None, f"the session's process ended with status {os.waitstatus_to_exitcode(status)} and no answer"
         reply = json.loads(self._content)
         return reply.get("value"), reply.get("failed", "")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
 
 
 def in_children(works: Sequence[Callable[[], Any]], seconds: float, width: int) -> list[tuple[Any, str]]:

@@ -45,6 +45,11 @@ class TlsConf(IntEnum):
     HW_RECORD = 4
 
 
+def armed(conf: int | None) -> bool | None:
+    """Whether the kernel does a direction's records: BASE is plain; SW, HW and whatever comes later are its work."""
+    return None if conf is None else conf != TlsConf.BASE
+
+
 class SockDiagError(Exception):
     """The kernel refused, or its answer is no netlink message; `errno` is 0 for the latter."""
 
