@@ -55,7 +55,8 @@ class Advisory:
 
     `debian`: the first Debian kernel that has the fix, where upstream names none for that branch.  `proof`: the
     behaviour that proves it, empty when none is known.  `grave`: data corruption, or reachable by a remote peer.
-    `system`: set when a library's defect shows on one system only.
+    `system`: set when a library's defect shows on one system only.  `by_design`: worth knowing, and no alarm even where
+    it was proved.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Advisory:
     grave: bool = False
     debian: tuple[str, ...] = ()
     system: Os | None = None
+    by_design: bool = False
 
     @property
     def affected(self) -> str:
@@ -313,6 +315,26 @@ _LINUX_FIXES = (
 )
 
 
+#: No public report: seen by running it.
+_MEASURED = "measured with OpenSSL 3.0.22, 3.5.7, 3.6.5 and 4.0.3 on Linux 6.1, 6.12 and 7.2"
+
+#: Limits of the kernel that are no one release's mistake.
+_LINUX_LIMITS = (
+    Advisory(
+        "linux.rekey-poll-stall",
+        Subject.LINUX,
+        "poll stays silent after data and a TLS 1.3 KeyUpdate in a row, though the next read gives what follows",
+        (Span("6.14", None),),
+        _MEASURED,
+        Remedy(
+            "let event loops read until EAGAIN before they poll again, or leave kernel TLS off for programs that "
+            "read once per event"
+        ),
+        "poll(2) reports nothing after the first of two reads on loopback, with a KeyUpdate between the two records",
+    ),
+)
+
+
 def _openssl(
     name: str,
     what: str,
@@ -322,12 +344,12 @@ def _openssl(
     proof: str = "",
     grave: bool = False,
     system: Os | None = None,
+    by_design: bool = False,
 ) -> Advisory:
-    return Advisory(f"openssl.{name}", Subject.OPENSSL, what, spans, reference, remedy, proof, grave, (), system)
+    return Advisory(
+        f"openssl.{name}", Subject.OPENSSL, what, spans, reference, remedy, proof, grave, (), system, by_design
+    )
 
-
-#: No public report: seen by running it.
-_MEASURED = "measured with OpenSSL 3.0.22, 3.5.7, 3.6.5 and 4.0.3 on Linux 6.1, 6.12 and 7.2"
 
 _OPENSSL = (
     _openssl(
@@ -340,6 +362,14 @@ _OPENSSL = (
         Span("4.0.0", "4.0.1"),
         proof="bytes differ after SSL_write was repeated from another buffer on a full socket",
         grave=True,
+    ),
+    _openssl(
+        "moving-write-buffer-late",
+        "wrong data is sent after WANT_WRITE by programs that allow moving write buffers only after the handshake",
+        _MEASURED,
+        Remedy(f"set SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER before the handshake, {_NO_KTLS}"),
+        Span("3.0.0", None),
+        proof="bytes differ after SSL_write was repeated from another buffer, the mode set after the handshake",
     ),
     _openssl(
         "eof-without-close-notify",
@@ -379,6 +409,7 @@ _OPENSSL = (
         _MEASURED,
         Remedy("read a sudden close of a kernel TLS connection as a possible bad_record_mac"),
         Span("3.0.0", None),
+        by_design=True,
     ),
     _openssl(
         "read-above-16384",
@@ -387,6 +418,7 @@ _OPENSSL = (
         Remedy("let programs take what SSL_read returns, without asserting 16384 as its limit"),
         Span("3.2.0", None),
         proof="SSL_read into a larger buffer returns more than 16384",
+        by_design=True,
     ),
     _openssl(
         "padding-ignored",
@@ -394,6 +426,16 @@ _OPENSSL = (
         _MEASURED,
         Remedy(f"install OpenSSL 3.2 or later, {_NO_KTLS}, if a program relies on padding"),
         Span("3.0.0", "3.2.0"),
+    ),
+    _openssl(
+        "lying-bio",
+        "a program whose own BIO claims kernel TLS without doing it cannot connect, or sends plaintext (PostgreSQL and "
+        "libpq up to 17)",
+        "measured with PostgreSQL 15 and libpq 15 and 17; libpq 18 answers no",
+        Remedy("turn kernel TLS on per service, never for the whole library, where such a program uses it"),
+        Span("3.0.0", None),
+        proof="a session over a BIO that answers BIO_CTRL_SET_KTLS with 1 fails or carries plaintext",
+        by_design=True,
     ),
     _openssl(
         "freebsd-build",
@@ -416,6 +458,7 @@ _OPENSSL = (
         "https://github.com/openssl/openssl/issues/14799",
         Remedy("where FIPS validation is required, leave kernel TLS off"),
         Span("3.0.0", None),
+        by_design=True,
     ),
 )
 
@@ -498,7 +541,7 @@ _FREEBSD = (
     ),
 )
 
-TABLE: tuple[Advisory, ...] = (*_LINUX, *_LINUX_FIXES, *_OPENSSL, *_FREEBSD)
+TABLE: tuple[Advisory, ...] = (*_LINUX, *_LINUX_FIXES, *_LINUX_LIMITS, *_OPENSSL, *_FREEBSD)
 
 _BY_ID = {advisory.id: advisory for advisory in TABLE}
 
@@ -571,6 +614,33 @@ def concerning(
     return tuple(sorted(found, key=lambda notice: notice.certainty is not Certainty.PROVED))
 
 
+def confirmed(
+    notices: Sequence[AdvisoryNotice],
+    proved: frozenset[str],
+    refuted: frozenset[str],
+    about: About,
+    library: Library | None,
+) -> tuple[AdvisoryNotice, ...]:
+    """The notices after a self-test with `library`: what it proved is certain, what it refuted of that library gone.
+
+    Another library that a version suggests may still have the defect: its notice stays.
+    """
+    tested = "" if library is None else _named([library])
+    kept = [
+        n for n in notices if n.id not in proved and not (n.id in refuted and n.subject in (tested, _kernel(about)))
+    ]  # fmt: skip
+    seen = [
+        _notice(a, Certainty.PROVED, tested if a.subject is Subject.OPENSSL else _kernel(about))
+        for a in TABLE
+        if a.id in proved
+    ]
+    return (*seen, *kept)
+
+
+def by_id(identity: str) -> Advisory | None:
+    return _BY_ID.get(identity)
+
+
 def of_kernel(system: Os) -> frozenset[str]:
     """The ids of every advisory about this system's kernel."""
     kind = Subject.LINUX if system is Os.LINUX else Subject.FREEBSD
@@ -581,7 +651,7 @@ def _kernel_notices(
     about: About, proved: frozenset[str], version_text: str, refuted: frozenset[str]
 ) -> Iterator[AdvisoryNotice]:
     kind = Subject.LINUX if about.os is Os.LINUX else Subject.FREEBSD
-    subject = f"kernel {about.release}"
+    subject = _kernel(about)
     level = linux_level(about.release, version_text) if about.os is Os.LINUX else freebsd_level(about.release)
     in_doubt = []
     for advisory in TABLE:
@@ -596,6 +666,10 @@ def _kernel_notices(
             in_doubt.append(advisory)
     if in_doubt:
         yield _hint(kind, subject, in_doubt)
+
+
+def _kernel(about: About) -> str:
+    return f"kernel {about.release}"
 
 
 def _reaches(advisory: Advisory, line: tuple[int, int]) -> bool:
@@ -668,6 +742,7 @@ def check(notices: Sequence[AdvisoryNotice]) -> Check:
     proved = [notice for notice in notices if notice.certainty is Certainty.PROVED]
     possible = [notice for notice in notices if notice.certainty is not Certainty.PROVED]
     evidence = {"proved": tuple(n.id for n in proved), "possible": tuple(n.id for n in possible)}
+    proved = [n for n in proved if n.id not in _BY_ID or not _BY_ID[n.id].by_design]
     if proved:
         grave = any(notice.id in _BY_ID and _BY_ID[notice.id].grave for notice in proved)
         return Check(

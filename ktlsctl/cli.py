@@ -272,6 +272,22 @@ def _abandon_stdout() -> None:
     "--suite", "suites", metavar="NAME", multiple=True, help="Test this suite (OpenSSL's name). May be repeated."
 )
 @click.option(
+    "--scenario",
+    "scenarios",
+    metavar="NAME",
+    multiple=True,
+    help="Run this scenario, 'session' (the plain session of each suite) or 'all'. May be repeated. Without it: the "
+    "sessions and the quick scenarios.",
+)
+@click.option("--list-scenarios", is_flag=True, help="Say what each scenario proves and how long it takes, and end.")
+@click.option(
+    "--accept",
+    "accepted",
+    metavar="ID",
+    multiple=True,
+    help="Keep this known defect out of the verdict, though a scenario proves it. May be repeated.",
+)
+@click.option(
     "--direction",
     type=click.Choice(["tx", "rx", "both"]),
     default="both",
@@ -324,6 +340,9 @@ def selftest(
     tls12: bool,
     tls13: bool,
     suites: tuple[str, ...],
+    scenarios: tuple[str, ...],
+    list_scenarios: bool,
+    accepted: tuple[str, ...],
     direction: str,
     datapath: str,
     libssl: str | None,
@@ -342,13 +361,32 @@ def selftest(
 
     Runs a session per suite on loopback and proves, per direction and on both ends, what carried the records: a
     direction counts only when every witness agrees. What kernel and library both promise must be met, and at least one
-    promise must exist. Loads no module and needs no privilege.
+    promise must exist. Then scenarios try what breaks kernel TLS in production, and tell a known defect from one that
+    is not known. Loads no module and needs no privilege.
     """
+    from ktlsctl import advisories
     from ktlsctl import selftest as test
     from ktlsctl.host import LiveHost, UnsupportedSystem
     from ktlsctl.model import Direction, TlsVersion
+    from ktlsctl.policy import Policy, PolicyError, Requirement
     from ktlsctl.probe import Options
+    from ktlsctl.scenarios import catalogue
     from ktlsctl.sessionfacts import Order, Way
+
+    if list_scenarios:
+        from ktlsctl.render import scenarios_text
+
+        _deliver(scenarios_text.catalogue_text(), output)
+        return ExitStatus.OK
+    known = (catalogue.SESSION, catalogue.ALL, *catalogue.BY_NAME)
+    for name in scenarios:
+        if name not in known:
+            raise click.UsageError(f"no scenario is called {name!r}; one of {', '.join(known)}.")
+    for name in accepted:
+        if advisories.by_id(name) is None:
+            raise click.UsageError(
+                f"no known defect is called {name!r}; 'ktlsctl check --verbose' names those there are."
+            )
 
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
@@ -364,13 +402,15 @@ def selftest(
         seed=int.from_bytes(os.urandom(4), "big"),
     )
     try:
-        policy = test.Policy(
+        policy = Policy(
             tuple(Direction) if direction == "both" else (Direction(direction),),
-            tuple(test.Requirement.parse(text) for text in required),
+            tuple(Requirement.parse(text) for text in required),
+            frozenset(accepted),
         )
         with _progress(f"testing with {', '.join(order.versions)} ..."):
-            report = test.run(LiveHost(), Options(libssl=(libssl,) if libssl else ()), order, policy)
-    except test.PolicyError as error:
+            options = Options(libssl=(libssl,) if libssl else ())
+            report = test.run(LiveHost(), options, order, policy, catalogue.wanted(scenarios))
+    except PolicyError as error:
         raise click.UsageError(f"{error}.") from None
     except UnsupportedSystem as error:
         raise Failure(f"{error}.") from None

@@ -28,21 +28,23 @@ ffi: Any = _ffi
 
 # include/openssl/ssl.h, bio.h, crypto.h, obj_mac.h: the same numbers from 1.1.1 to 4.x
 SSL_OP_ENABLE_KTLS = 1 << 3
+SSL_OP_NO_COMPRESSION = 1 << 17
 SSL_OP_NO_ENCRYPT_THEN_MAC = 1 << 19
 _SSL_CTRL_OPTIONS = 32
 _SSL_CTRL_SET_MIN_PROTO_VERSION = 123
 _SSL_CTRL_SET_MAX_PROTO_VERSION = 124
-_SSL_ERROR_WANT_READ, _SSL_ERROR_WANT_WRITE = 2, 3
+SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE = 2, 3
 _BIO_TYPE_SOURCE_SINK = 0x0400
 _BIO_FLAGS_RETRY_READ = 0x09  # BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY
 _BIO_FLAGS_RWS_RETRY = 0x0F
 _BIO_CTRL_FLUSH = 11
-_BIO_CTRL_SET_KTLS = 72
+BIO_CTRL_SET_KTLS = 72
 _OPENSSL_VERSION, _OPENSSL_DIR = 0, 4
 _EVP_PKEY_RSA, _EVP_PKEY_EC = 6, 408
-_SSL_CTRL_SET_DH_AUTO = 118
-_SSL_ERROR_SYSCALL, _SSL_ERROR_ZERO_RETURN = 5, 6
-_BIO_CTRL_GET_KTLS_SEND, _BIO_CTRL_GET_KTLS_RECV = 73, 76
+_SSL_CTRL_MODE, _SSL_CTRL_SET_DH_AUTO = 33, 118
+SSL_MODE_ENABLE_PARTIAL_WRITE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, SSL_MODE_RELEASE_BUFFERS = 1, 2, 16
+SSL_ERROR_SSL, SSL_ERROR_SYSCALL, SSL_ERROR_ZERO_RETURN = 1, 5, 6
+BIO_CTRL_GET_KTLS_SEND, BIO_CTRL_GET_KTLS_RECV = 73, 76
 # NID_auth_rsa, NID_auth_ecdsa, NID_auth_any; NID_kx_rsa, NID_kx_ecdhe, NID_kx_dhe, NID_kx_any
 _AUTH_NIDS, _KX_NIDS = (1046, 1047, 1064), (1037, 1038, 1039, 1063)
 _X509_VERSION_3 = 2
@@ -88,7 +90,15 @@ class Unusable(Exception):
 
 
 class TlsError(Exception):
-    """The library refused; the message is its own reason."""
+    """The library refused; the message is its own reason.
+
+    `kind`: SSL_ERROR_* of the call that failed, 0 where it was none; `errno` what it left, 0 for nothing.
+    """
+
+    def __init__(self, message: str, kind: int = 0, errno: int = 0) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.errno = errno
 
 
 # ---- the file, before it is loaded
@@ -211,6 +221,10 @@ class Libssl:
         if self.lib.OPENSSL_init_ssl(0, ffi.NULL) != 1:
             raise Unusable("configuration", self.complaint())
 
+    def has(self, name: str) -> bool:
+        """Whether it has this function; the name must stand in libssl_build.py."""
+        return _has(self.lib, name)
+
     def config_file(self) -> str:
         """The configuration file it reads: OPENSSL_CONF, or openssl.cnf in its own directory."""
         if not _has(self.lib, "CONF_get1_default_file"):
@@ -221,7 +235,7 @@ class Libssl:
         """The reasons on the error queue, oldest first, emptied by this.  Reasons only: no data, no secrets."""
         reasons = []
         while code := self.lib.ERR_get_error():
-            reason = self._text(self.lib.ERR_reason_error_string(code)) or f"error {code:#x}"
+            reason = self._text(self.lib.ERR_reason_error_string(code)) or _unnamed(code)
             if reason not in reasons:
                 reasons.append(reason)
         return ", ".join(reasons)
@@ -233,6 +247,11 @@ class Libssl:
         if raw == ffi.NULL:
             raise Unusable("configuration", self.complaint())
         return Context(self, ffi.gc(raw, self.lib.SSL_CTX_free), server)
+
+
+def _unnamed(code: int) -> str:
+    """An error code without a reason of OpenSSL's: from 3.0 on an errno has none (ERR_SYSTEM_FLAG of openssl/err.h)."""
+    return os.strerror(code & 0x7FFFFFFF) if code & 0x80000000 else f"error {code:#x}"
 
 
 def _has(lib: Any, name: str) -> bool:
@@ -386,93 +405,129 @@ class Context:
 class Connection:
     """An SSL of one side on a socket, for real sessions.  Every call returns at once; a refusal raises TlsError.
 
-    `wants_write`: the last call that could not go on waits for room in the socket's send buffer.
+    `wants_write`: the last call that could not go on waits for room in the socket's send buffer; `full`: the last
+    write did, whatever was read since.
+    `error`: SSL_get_error of the last call, 0 when it succeeded.  `raw`, `libssl`: for what has no method here; pass
+    its result through `step`, which sets both and raises.
     """
 
     def __init__(self, context: Context) -> None:
-        self._libssl = context.libssl
+        self.libssl = context.libssl
         self._lib = context.libssl.lib
         self._lib.ERR_clear_error()
-        self._raw = self._lib.SSL_new(context.raw)
-        if self._raw == ffi.NULL:
-            raise TlsError(self._libssl.complaint())
-        self.wants_write = False
-        (self._lib.SSL_set_accept_state if context.server else self._lib.SSL_set_connect_state)(self._raw)
+        self.raw = self._lib.SSL_new(context.raw)
+        if self.raw == ffi.NULL:
+            raise TlsError(self.libssl.complaint())
+        self.wants_write = self.full = False
+        self.error = 0
+        (self._lib.SSL_set_accept_state if context.server else self._lib.SSL_set_connect_state)(self.raw)
 
     @property
     def address(self) -> int:
-        return int(ffi.cast("uintptr_t", self._raw))
+        return int(ffi.cast("uintptr_t", self.raw))
 
     def set_fd(self, fd: int) -> None:
         """OpenSSL's own socket BIO for both directions."""
-        if self._lib.SSL_set_fd(self._raw, fd) != 1:
-            raise TlsError(self._libssl.complaint())
+        if self._lib.SSL_set_fd(self.raw, fd) != 1:
+            raise TlsError(self.libssl.complaint())
 
     def free(self) -> None:
         """SSL_free, its BIOs included."""
-        if self._raw is not None:
-            self._lib.SSL_free(self._raw)
-            self._raw = None
+        if self.raw is not None:
+            self._lib.SSL_free(self.raw)
+            self.raw = None
 
     def force(self, version: str, suite: str) -> None:
         """Allow this version ("TLSv1.3") and suite (OpenSSL's name) only."""
-        _force(self._libssl, self._raw, version, suite)
+        _force(self.libssl, self.raw, version, suite)
 
     def handshake(self) -> bool:
         """One step; whether it is finished."""
-        return self._step(self._lib.SSL_do_handshake(self._raw)) == 1
+        return self.step(self._lib.SSL_do_handshake(self.raw)) == 1
 
-    def write_at(self, payload: bytes, offset: int, size: int) -> int:
-        """Bytes taken: all of `size`, or none yet.  A retry must name the same payload, offset and size."""
+    def write_at(self, payload: bytes | bytearray, offset: int, size: int) -> int:
+        """Bytes taken: all of `size` (with SSL_MODE_ENABLE_PARTIAL_WRITE: some), or none yet.
+
+        A retry must name the same payload, offset and size.
+        """
         where = ffi.from_buffer(payload) + offset
-        return max(0, self._step(self._lib.SSL_write(self._raw, where, size)))
+        taken = max(0, self.step(self._lib.SSL_write(self.raw, where, size)))
+        self.full = self.wants_write
+        return taken
+
+    def sendfile(self, fd: int, offset: int, size: int) -> int | None:
+        """Bytes of the file that were sent, 0 at its end; None while there is no room.
+
+        Raises TlsError where TX is not in the kernel.  Ask `libssl.has("SSL_sendfile")` first.
+        """
+        sent = int(self._lib.SSL_sendfile(self.raw, fd, offset, size, 0))
+        self.full = False
+        if sent < 0:
+            self.step(-1)
+            self.full = self.wants_write
+            return None
+        return sent
 
     def read_some(self, room: int) -> bytes:
         """What has arrived, at most one record of at most `room` bytes; empty when nothing has, or at the end."""
         space = ffi.new("char[]", room)
-        taken = self._step(self._lib.SSL_read(self._raw, space, room))
+        taken = self.step(self._lib.SSL_read(self.raw, space, room))
         return bytes(ffi.buffer(space, taken)) if taken > 0 else b""
 
     def shutdown(self) -> bool:
         """Send close_notify, and whether the peer's has come."""
-        result = self._lib.SSL_shutdown(self._raw)
+        result = self._lib.SSL_shutdown(self.raw)
         if result == 1:
             return True
         if result == 0:
             # Ours is out; reading finds the peer's.
             self.read_some(1024)
             return False
-        self._step(result)
+        self.step(result)
         return False
 
     def agreed(self) -> tuple[str, str]:
         """Version and suite of the finished handshake."""
-        return _agreed(self._libssl, self._raw)
+        return _agreed(self.libssl, self.raw)
 
     def ktls(self, direction: str) -> bool:
         """BIO_get_ktls_send, BIO_get_ktls_recv: asked of the BIO, since the macros are 0 in a program built without."""
         if direction == "tx":
-            bio, question = self._lib.SSL_get_wbio(self._raw), _BIO_CTRL_GET_KTLS_SEND
+            bio, question = self._lib.SSL_get_wbio(self.raw), BIO_CTRL_GET_KTLS_SEND
         else:
-            bio, question = self._lib.SSL_get_rbio(self._raw), _BIO_CTRL_GET_KTLS_RECV
+            bio, question = self._lib.SSL_get_rbio(self.raw), BIO_CTRL_GET_KTLS_RECV
         return bool(self._lib.BIO_ctrl(bio, question, 0, ffi.NULL) > 0)
 
-    def _step(self, result: int) -> int:
-        self.wants_write = False
+    def allow(self, mode: int) -> None:
+        """Add SSL_MODE_* bits."""
+        self._lib.SSL_ctrl(self.raw, _SSL_CTRL_MODE, mode, ffi.NULL)
+
+    def without_ktls(self) -> None:
+        """Take SSL_OP_ENABLE_KTLS off this connection alone; before its handshake."""
+        self._lib.SSL_clear_options(self.raw, SSL_OP_ENABLE_KTLS)
+
+    def set_options(self, options: int) -> None:
+        """Add SSL_OP_* bits; a library that does not know one ignores it."""
+        self._lib.SSL_set_options(self.raw, options)
+
+    def step(self, result: int) -> int:
+        """The result of an SSL_* call on this connection, once its error is known.  Raises TlsError."""
+        left = int(ffi.errno)
+        self.wants_write, self.error = False, 0
         if result <= 0:
-            why = self._lib.SSL_get_error(self._raw, result)
-            self.wants_write = why == _SSL_ERROR_WANT_WRITE
-            if why == _SSL_ERROR_SYSCALL:
-                raise TlsError(self._libssl.complaint() or os.strerror(ffi.errno) if ffi.errno else "end of file")
-            if why not in (_SSL_ERROR_WANT_READ, _SSL_ERROR_WANT_WRITE, _SSL_ERROR_ZERO_RETURN):
-                raise TlsError(self._libssl.complaint() or f"SSL error {why}")
+            why = self.error = int(self._lib.SSL_get_error(self.raw, result))
+            self.wants_write = why == SSL_ERROR_WANT_WRITE
+            if why == SSL_ERROR_SYSCALL:
+                raise TlsError(self.libssl.complaint() or (os.strerror(left) if left else "end of file"), why, left)
+            if why not in (SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE, SSL_ERROR_ZERO_RETURN):
+                raise TlsError(self.libssl.complaint() or f"SSL error {why}", why, left)
         return result
 
 
 class Session:
     """An SSL of one side.  Every call returns at once; a library's refusal raises TlsError."""
 
-    def __init__(self, context: Context, bio: Any) -> None:
+    def __init__(self, context: Context, bio: Any, wbio: Any = None) -> None:
         self._libssl = context.libssl
         lib = self._libssl.lib
         lib.ERR_clear_error()
@@ -480,7 +535,7 @@ class Session:
         if raw == ffi.NULL:
             raise TlsError(self._libssl.complaint())
         self.raw = ffi.gc(raw, lib.SSL_free)
-        lib.SSL_set_bio(self.raw, bio, bio)
+        lib.SSL_set_bio(self.raw, bio, bio if wbio is None else wbio)
         (lib.SSL_set_accept_state if context.server else lib.SSL_set_connect_state)(self.raw)
 
     def force(self, version: str, suite: str) -> None:
@@ -495,9 +550,9 @@ class Session:
         """Whether it was taken."""
         return self._result(self._libssl.lib.SSL_write(self.raw, data, len(data))) > 0
 
-    def read(self) -> bytes:
-        """What has arrived, at most one record; empty when nothing has."""
-        room = ffi.new("char[]", 1024)
+    def read(self, size: int = 1024) -> bytes:
+        """What has arrived, at most `size` bytes of one record; empty when nothing has."""
+        room = ffi.new("char[]", size)
         taken = self._result(self._libssl.lib.SSL_read(self.raw, room, len(room)))
         return bytes(ffi.buffer(room, taken)) if taken > 0 else b""
 
@@ -508,9 +563,43 @@ class Session:
     def _result(self, result: int) -> int:
         if result <= 0:
             why = self._libssl.lib.SSL_get_error(self.raw, result)
-            if why not in (_SSL_ERROR_WANT_READ, _SSL_ERROR_WANT_WRITE):
+            if why not in (SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE):
                 raise TlsError(self._libssl.complaint() or f"SSL error {why}")
         return result
+
+
+class Memory:
+    """An SSL of one side on two memory BIOs, whose bytes the caller carries.  A library's refusal raises TlsError."""
+
+    def __init__(self, context: Context, version: str, suite: str) -> None:
+        self._lib = context.libssl.lib
+        self._room = ffi.new("char[]", 1 << 16)
+        incoming = self._incoming = self._lib.BIO_new(self._lib.BIO_s_mem())
+        self._outgoing = self._lib.BIO_new(self._lib.BIO_s_mem())
+        self._session = Session(context, incoming, self._outgoing)
+        self._session.force(version, suite)
+
+    def handshake(self) -> bool:
+        """One step; whether it is finished."""
+        return self._session.handshake()
+
+    def write(self, data: bytes) -> None:
+        self._session.write(data)
+
+    def read(self) -> bytes:
+        """What has arrived, at most one record; empty when nothing has."""
+        return self._session.read(len(self._room))
+
+    def put(self, wire: bytes) -> None:
+        """Bytes of records from the peer."""
+        self._lib.BIO_write(self._incoming, wire, len(wire))
+
+    def take(self) -> bytes:
+        """Bytes of records for the peer."""
+        pieces = []
+        while (size := self._lib.BIO_read(self._outgoing, self._room, len(self._room))) > 0:
+            pieces.append(bytes(ffi.buffer(self._room, size)))
+        return b"".join(pieces)
 
 
 # ---- the BIO that watches
@@ -568,7 +657,7 @@ class Watcher:
         return len(chunk)
 
     def _on_ctrl(self, bio: Any, command: int, number: int, pointer: Any) -> int:
-        if command == _BIO_CTRL_SET_KTLS:
+        if command == BIO_CTRL_SET_KTLS:
             # 3.0 says 2 for TX, 3.2 and later 1; 0 is RX in all.
             self._ends[self._key(bio)].asked["tx" if number else "rx"] += 1
             return 0
@@ -580,24 +669,35 @@ def converse(server: Context, client: Context, watcher: Watcher, version: str, s
     ends = End(), End()
     answer: dict[str, Any] = {"version": version, "suite": suite, "agreed": False, "reason": ""}
     try:
-        sessions = server.session(watcher.bio(ends[0])), client.session(watcher.bio(ends[1]))
-        for session in sessions:
-            session.force(version, suite)
-        _shake_hands(sessions, ends)
-        # TLS 1.3 tickets, and the reads after which some versions hand RX over
-        sessions[1].write(b"ping")
-        _carry(ends)
-        sessions[0].read()
-        sessions[0].write(b"pong")
-        _carry(ends)
-        sessions[1].read()
-        if sessions[0].agreed() != (version, suite):
-            raise TlsError("agreed on {1} of {0} instead".format(*sessions[0].agreed()))
+        exchange(server, client, watcher, ends, version, suite)
         answer["agreed"] = True
     except TlsError as error:
         answer["reason"] = str(error)
     answer["server"], answer["client"] = ends[0].asked, ends[1].asked
     return answer
+
+
+#: What `exchange` sends: from the client, from the server.
+MESSAGES = b"ping", b"pong"
+
+
+def exchange(
+    server: Context, client: Context, watcher: Watcher, ends: tuple[End, End], version: str, suite: str
+) -> None:
+    """One session of this version and suite in memory, a message each way.  Raises TlsError, also for wrong bytes."""
+    sessions = server.session(watcher.bio(ends[0])), client.session(watcher.bio(ends[1]))
+    for session in sessions:
+        session.force(version, suite)
+    _shake_hands(sessions, ends)
+    # TLS 1.3 tickets, and the reads after which some versions hand RX over
+    for source, target, message in ((1, 0, MESSAGES[0]), (0, 1, MESSAGES[1])):
+        sessions[source].write(message)
+        _carry(ends)
+        # A library without SSL_MODE_AUTO_RETRY comes back after a ticket.
+        if message not in (sessions[target].read(), sessions[target].read()):
+            raise TlsError("the bytes that arrived are not those that were sent")
+    if sessions[0].agreed() != (version, suite):
+        raise TlsError("agreed on {1} of {0} instead".format(*sessions[0].agreed()))
 
 
 def _carry(ends: tuple[End, End]) -> None:

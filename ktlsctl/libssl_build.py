@@ -79,6 +79,45 @@ ffibuilder.cdef(
     const char *SSL_CIPHER_get_name(const SSL_CIPHER *);
     const char *SSL_get_version(const SSL *);
 
+    /* what scenarios do to them; libssl.py asks for each by name first */
+    typedef struct ssl_session_st SSL_SESSION;
+    ptrdiff_t SSL_sendfile(SSL *, int, long, size_t, int);
+    int SSL_key_update(SSL *, int);
+    int SSL_get_key_update_type(const SSL *);
+    int SSL_renegotiate(SSL *);
+    int SSL_renegotiate_pending(const SSL *);
+    int SSL_pending(const SSL *);
+    int SSL_has_pending(const SSL *);
+    int SSL_peek(SSL *, void *, int);
+    int SSL_get_shutdown(const SSL *);
+    int SSL_set_num_tickets(SSL *, size_t);
+    void SSL_set_read_ahead(SSL *, int);
+    uint64_t SSL_get_options(const SSL *);
+    uint64_t SSL_set_options(SSL *, uint64_t);
+    uint64_t SSL_clear_options(SSL *, uint64_t);
+    int SSL_set_block_padding(SSL *, size_t);
+    void SSL_set_record_padding_callback(SSL *, size_t (*)(SSL *, int, size_t, void *));
+    int SSL_set_tlsext_max_fragment_length(SSL *, uint8_t);
+    int SSL_set_max_early_data(SSL *, uint32_t);
+    int SSL_write_early_data(SSL *, const void *, size_t, size_t *);
+    int SSL_read_early_data(SSL *, void *, size_t, size_t *);
+    int SSL_get_early_data_status(const SSL *);
+    SSL_SESSION *SSL_get1_session(SSL *);
+    int SSL_set_session(SSL *, SSL_SESSION *);
+    void SSL_SESSION_free(SSL_SESSION *);
+    int SSL_SESSION_is_resumable(const SSL_SESSION *);
+    uint32_t SSL_SESSION_get_max_early_data(const SSL_SESSION *);
+    int SSL_session_reused(const SSL *);
+    void SSL_CTX_sess_set_new_cb(SSL_CTX *, int (*)(SSL *, SSL_SESSION *));
+    int SSL_CTX_set_max_early_data(SSL_CTX *, uint32_t);
+    int SSL_CTX_set_session_id_context(SSL_CTX *, const unsigned char *, unsigned int);
+    const void *SSL_get_current_compression(const SSL *);
+
+    /* memory BIOs */
+    const BIO_METHOD *BIO_s_mem(void);
+    int BIO_read(BIO *, void *, int);
+    int BIO_write(BIO *, const void *, int);
+
     /* a BIO of our own */
     int BIO_get_new_index(void);
     BIO_METHOD *BIO_meth_new(int, const char *);

@@ -264,6 +264,54 @@ class SelftestResult:
         return self.tx if direction is Direction.TX else self.rx
 
 
+class Finding(StrEnum):
+    """What a scenario amounts to."""
+
+    #: the host is fine
+    FINE = "fine"
+    #: the host has a known defect or limit, named in the table of advisories
+    KNOWN = "known"
+    #: something is wrong that is not known
+    UNEXPLAINED = "unexplained"
+    #: it could not be run, or means nothing here
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioResult:
+    """One scenario with one suite.  `reason` is required for every status but `OK`.
+
+    `known`: ids of advisories whose behaviour was seen here, `accepted` when the user wants no alarm for them;
+    `refuted`: those whose fix was seen.  `bytes` and `sha256_ok` as in SelftestResult, 0 and None where a
+    scenario moves no payload.
+    """
+
+    scenario: str
+    version: TlsVersion
+    suite: str
+    datapath: str
+    library: str
+    status: Status
+    finding: Finding
+    summary: str
+    tx: DirectionResult
+    rx: DirectionResult
+    reason: str = ""
+    known: tuple[str, ...] = ()
+    accepted: bool = False
+    refuted: tuple[str, ...] = ()
+    evidence: Evidence = field(default_factory=dict)
+    bytes: int = 0
+    sha256_ok: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.status is not Status.OK and not self.reason:
+            raise ValueError(f"scenario {self.scenario}: status {self.status} needs a reason")
+
+    def direction(self, direction: Direction) -> DirectionResult:
+        return self.tx if direction is Direction.TX else self.rx
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Everything one run has to say.  `generated_at` is RFC 3339 in UTC."""
@@ -280,6 +328,8 @@ class Report:
     source: str = "live"
     #: what the self-test found; None in a report that ran none
     results: tuple[SelftestResult, ...] | None = None
+    #: what the self-test's scenarios found, the plain sessions of `results` not among them
+    scenarios: tuple[ScenarioResult, ...] = ()
     #: index in `libraries` of the one that the verdict is about
     subject: int | None = None
 

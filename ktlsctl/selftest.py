@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The self-test: sessions over the suites, and what they prove.
+"""The self-test: sessions over the suites, scenarios, and what they prove.
 
-`run` asks (the check first, for what kernel and library promise; then a child for the sessions); everything else here
-is a pure judgement over `session.SelftestFacts`.  A direction is proved only when every witness that could be asked
-agrees on both ends; disagreement is a finding of its own that shows each of them.
+`run` asks (the check first, for what kernel and library promise; then a child for the sessions and one for the
+scenarios); everything else here is a pure judgement over what they answered.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from ktlsctl import probe
-from ktlsctl.ciphers import LINUX_CIPHERS, bulk_cipher
+from ktlsctl import advisories, probe
+from ktlsctl.ciphers import bulk_cipher
 from ktlsctl.codec import DecodeError, decode, encode
-from ktlsctl.facts import sockdiag
 from ktlsctl.host import Host
 from ktlsctl.model import (
     Attempt,
@@ -23,287 +21,112 @@ from ktlsctl.model import (
     Check,
     Direction,
     DirectionResult,
+    Evidence,
+    Finding,
+    Library,
     Link,
     MatrixRow,
     Os,
     Outcome,
     Remedy,
     Report,
+    ScenarioResult,
     SelftestResult,
     Status,
     TlsVersion,
     Verdict,
 )
-from ktlsctl.sessionfacts import EndWords, Order, SelftestFacts, SessionFacts, Way, WitnessFacts
+from ktlsctl.policy import Policy, PolicyError
+from ktlsctl.scenarios import catalogue
+from ktlsctl.scenarios.catalogue import Wanted
+from ktlsctl.sessionfacts import Order, SelftestFacts, Trial, TrialsFacts, TrialsOrder, Way
+from ktlsctl.votes import Promise, judge_direction, promises
 
-_LINUX_NUMBER = {cipher.name: cipher.id for cipher in LINUX_CIPHERS}
-_LINUX_NAME = {cipher.id: cipher.name for cipher in LINUX_CIPHERS}
-_VERSION_NAME = {version.wire: version.value for version in TlsVersion}
-_CONF_NAME: Mapping[int, str] = {
-    sockdiag.TlsConf.BASE: "none",
-    sockdiag.TlsConf.SW: "software",
-    sockdiag.TlsConf.HW: "nic",
-    sockdiag.TlsConf.HW_RECORD: "toe",
-}
+F = TypeVar("F")
 
-
-class PolicyError(ValueError):
-    """A requirement that cannot be read; the message is one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """A policy: in this version at least one suite (or one with this cipher) must have these directions proved."""
-
-    version: TlsVersion
-    directions: tuple[Direction, ...]
-    cipher: str = ""
-
-    @staticmethod
-    def parse(text: str) -> Requirement:
-        """`tls1.2:tx,rx` or `tls1.3:aes-128-gcm:tx`.  Raises PolicyError."""
-        parts = text.strip().lower().split(":")
-        versions = {"tls1.2": TlsVersion.TLS12, "tlsv1.2": TlsVersion.TLS12} | {
-            "tls1.3": TlsVersion.TLS13, "tlsv1.3": TlsVersion.TLS13,
-        }  # fmt: skip
-        example = "write it like tls1.2:tx,rx or tls1.3:aes-128-gcm:tx"
-        if len(parts) not in (2, 3) or parts[0] not in versions:
-            raise PolicyError(f"cannot read the requirement {text!r}; {example}")
-        cipher = parts[1].upper() if len(parts) == 3 else ""
-        if cipher and cipher not in _LINUX_NUMBER and "CBC" not in cipher:
-            raise PolicyError(f"no kernel knows the cipher {cipher!r}; one of {', '.join(_LINUX_NUMBER)}")
-        try:
-            directions = tuple(sorted({Direction(d.strip()) for d in parts[-1].split(",")}, reverse=True))
-        except ValueError:
-            raise PolicyError(f"cannot read the directions of {text!r}; {example}") from None
-        return Requirement(versions[parts[0]], directions, cipher)
-
-    def __str__(self) -> str:
-        cipher = f" {self.cipher}" if self.cipher else ""
-        return f"{self.version}{cipher} {' and '.join(d.upper() for d in self.directions)}"
-
-    def met(self, results: Iterable[SelftestResult]) -> bool:
-        return any(
-            result.version is self.version
-            and (not self.cipher or bulk_cipher(result.suite) == self.cipher)
-            and all(result.direction(d).status is Status.OK for d in self.directions)
-            for result in results
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """`directions`: those that are judged at all.  `required`: beyond what kernel and library promise.
-
-    Raises PolicyError for a requirement on a direction that is not judged: it could never be met.
-    """
-
-    directions: tuple[Direction, ...] = tuple(Direction)
-    required: tuple[Requirement, ...] = ()
-
-    def __post_init__(self) -> None:
-        for requirement in self.required:
-            if not set(requirement.directions) <= set(self.directions):
-                raise PolicyError(f"{requirement} is required, but --direction leaves that out")
-
+#: The check ids of what is done here.
+SESSIONS, SCENARIOS = "selftest.sessions", "selftest.scenarios"
 
 # ---- asking
 
 
-def run(host: Host, options: probe.Options, order: Order, policy: Policy) -> Report:
-    """Check the host, then run the sessions in a child; both judged.  Changes nothing, needs no privilege.
+def run(host: Host, options: probe.Options, order: Order, policy: Policy, wanted: Wanted) -> Report:
+    """Check the host, then run the sessions and the scenarios in children; all judged.  Changes nothing, needs no
+    privilege.
 
     `order.libssl` and `order.promised` are filled in from the check.  Raises PolicyError when a suite was named that
-    the library does not offer.
+    the library does not offer, or a requirement that nothing of what is wanted could meet.
     """
+    if policy.required and not wanted.sessions:
+        raise PolicyError(f"{policy.required[0]} is required, which only sessions prove; add --scenario session")
     checked = probe.check(host, options)
     subject = checked.subject
     if checked.errors or subject is None or checked.libraries[subject].status is Status.UNKNOWN:
         reason = checked.errors[0] if checked.errors else "no TLS library was found that could be tested"
         verdict = Verdict(Status.UNKNOWN, reason, checked.verdict.first_broken, checked.verdict.remedy)
         return replace(checked, verdict=verdict, results=())
+    library = checked.libraries[subject]
     agreed = {key[:2] for key, promise in promises(checked.matrix).items() if promise.given}
-    order = replace(order, libssl=checked.libraries[subject].path, promised=tuple(sorted(agreed)))
+    order = replace(order, libssl=library.path, promised=tuple(sorted(agreed)))
+    sessions = _sessions(host, order) if wanted.sessions else None
+    trials = _trials(host, order, library, wanted) if wanted.scenarios else None
+    return report(checked, sessions, trials, policy, order.datapath)
+
+
+def _sessions(host: Host, order: Order) -> Attempt[SelftestFacts]:
     # Sessions have deadlines of their own; this one is for a child that lost itself: some 64 suites, two at a time.
-    found = host.begin("ktlsctl.session:probe", encode(order), 60.0 + 40 * order.timeout).answer()
-    answer: Attempt[SelftestFacts] = Attempt(found.outcome, None, found.reason)
-    if found.present:
-        try:
-            answer = Attempt.ran(decode(SelftestFacts, found.value))
-        except DecodeError as error:
-            answer = Attempt(Outcome.FAILED, reason=f"the self-test's answer cannot be read: {error}")
+    answer = _asked(host, SelftestFacts, "ktlsctl.session:probe", order, 60.0 + 40 * order.timeout)
     if answer.value is not None and not (answer.value.ring_reason and order.datapath is Way.IO_URING):
         offered = {session.suite for session in answer.value.sessions}
         missing = [name for name in order.suites if name not in offered]
         if missing:
             raise PolicyError(f"{answer.value.library_version} does not offer {', '.join(missing)} in these versions")
-    return report(checked, answer, policy, order.datapath)
+    return answer
 
 
-# ---- judging one direction
+def _trials(host: Host, order: Order, library: Library, wanted: Wanted) -> Attempt[TrialsFacts]:
+    trials = trials_of(order, library, wanted)
+    asked = TrialsOrder(order.libssl, order.datapath, order.timeout, order.seed, trials)
+    patience = sum(max(order.timeout, catalogue.BY_NAME[trial.scenario].patience) + 5.0 for trial in trials)
+    return _asked(host, TrialsFacts, "ktlsctl.trials.run:probe", asked, 60.0 + patience)
 
 
-class Votes:
-    """What the witnesses say of one direction, each under its own name: True in the kernel, False in user space."""
-
-    def __init__(self) -> None:
-        self.cast: dict[str, bool] = {}
-        self.evidence: dict[str, str | int | bool | None | tuple[str, ...]] = {}
-
-    def add(self, name: str, vote: bool | None, shown: str) -> None:
-        self.evidence[name] = shown
-        if vote is not None:
-            self.cast[name] = vote
-
-    @property
-    def for_kernel(self) -> bool:
-        return bool(self.cast) and all(self.cast.values())
-
-    @property
-    def for_user_space(self) -> bool:
-        return bool(self.cast) and not any(self.cast.values())
+def _asked(host: Host, kind: type[F], target: str, order: object, seconds: float) -> Attempt[F]:
+    found = host.begin(target, encode(order), seconds).answer()
+    if not found.present:
+        return Attempt(found.outcome, None, found.reason)
+    try:
+        return Attempt.ran(decode(kind, found.value))
+    except DecodeError as error:
+        return Attempt(Outcome.FAILED, reason=f"the self-test's answer cannot be read: {error}")
 
 
-def _end_votes(votes: Votes, role: str, end: EndWords, version: TlsVersion, cipher: str, system: Os) -> None:
-    votes.add(f"{role}.library", end.library, "BIO_get_ktls says " + ("yes" if end.library else "no"))
-    if end.armed is not None:
-        votes.add(f"{role}.kernel", _kernel_vote(end, version, cipher, system), _kernel_shown(end))
-    if end.sequence is not None:
-        first, last = end.sequence
-        # Neither a standstill nor another count is the kernel's work on these records.
-        votes.add(f"{role}.sequence", last - first == end.records, f"{first} to {last} for {end.records} records")
-    if end.diag is not None:
-        votes.add(f"{role}.sock_diag", sockdiag.armed(end.diag), _CONF_NAME.get(end.diag, str(end.diag)))
-    if end.handover is not None:
-        shown = end.handover.step
-        if not end.handover.accepted and end.handover.errno:
-            shown += f": {os.strerror(end.handover.errno)}"
-        votes.add(f"{role}.bio", end.handover.accepted, shown)
-    if end.silent:
-        votes.evidence[f"{role}.not_asked"] = end.silent
+def trials_of(order: Order, library: Library, wanted: Wanted) -> tuple[Trial, ...]:
+    """Which suites each scenario runs with: those named; else one of each promised cipher, or one of each version.
 
-
-def _kernel_vote(end: EndWords, version: TlsVersion, cipher: str, system: Os) -> bool | None:
-    if not end.armed:
-        return False
-    if system is Os.LINUX:
-        # Armed with another version or cipher is not this session's record protection.
-        return end.kernel == (version.wire, _LINUX_NUMBER.get(cipher, -1))
-    return True
-
-
-def _kernel_shown(end: EndWords) -> str:
-    if not end.armed:
-        return "no key"
-    version, cipher = end.kernel or (0, 0)
-    if not version:
-        return "armed"
-    return f"{_VERSION_NAME.get(version, hex(version))} {_LINUX_NAME.get(cipher, cipher)}"
-
-
-def _counter_votes(votes: Votes, session: SessionFacts, direction: Direction) -> None:
-    """The kernel's counters of sessions opened: exact only where nobody else is counted."""
-    if not session.own_namespace or not session.counters:
-        return
-    name = direction.value.capitalize()
-    opened = session.counters.get(f"Tls{name}Sw", 0) + session.counters.get(f"Tls{name}Device", 0)
-    votes.add("counters", {0: False, 2: True}.get(opened), f"Tls{name}Sw and Tls{name}Device rose by {opened}")
-    if opened not in (0, 2):
-        votes.cast["counters"] = not votes.for_kernel  # one end of two: whatever the others say, this disagrees
-
-
-def judge_direction(
-    session: SessionFacts, direction: Direction, promise: Promise, witness: WitnessFacts | None, system: Os
-) -> DirectionResult:
-    """`ok` proved, `skip` rightly in user space, `critical` promised and not met, `unknown` witnesses disagree."""
-    if session.failure:
-        return DirectionResult(Status.CRITICAL, {}, f"the session failed: {session.failure}")
-    votes = Votes()
-    cipher = bulk_cipher(session.suite)
-    for role, end in zip(("server", "client"), session.words(direction), strict=True):
-        _end_votes(votes, role, end, session.version, cipher, system)
-    _counter_votes(votes, session, direction)
-    if session.sha256_ok is False:
-        return DirectionResult(Status.CRITICAL, votes.evidence, "the bytes that arrived are not those that were sent")
-    if witness is not None:
-        problem = _witness_problem(votes, witness, direction)
-        if problem:
-            return DirectionResult(Status.CRITICAL, votes.evidence, problem)
-    if votes.for_kernel:
-        if promise.given:
-            return DirectionResult(Status.OK, votes.evidence, "")
-        return DirectionResult(
-            Status.UNKNOWN, votes.evidence, f"in the kernel, though it was not promised: {promise.reason}"
-        )
-    if votes.for_user_space:
-        if not promise.given:
-            return DirectionResult(Status.SKIP, votes.evidence, promise.reason)
-        return DirectionResult(Status.CRITICAL, votes.evidence, _why_not(session, direction))
-    return DirectionResult(
-        Status.UNKNOWN,
-        votes.evidence,
-        "the witnesses disagree: "
-        + ", ".join(f"{name} {'in the kernel' if vote else 'in user space'}" for name, vote in votes.cast.items()),
+    Where nothing is promised (no kernel TLS) one suite of each version shows that user space is intact.
+    """
+    suite_of: dict[tuple[TlsVersion, str], str] = {}
+    for cell in library.cells:
+        if Status.UNKNOWN not in (cell.tx.status, cell.rx.status):
+            suite_of.setdefault((cell.version, cell.cipher), cell.suite)
+    pools: dict[TlsVersion, list[str]] = {}
+    for version in order.versions:
+        # TLS 1.3 has suites of its own, and all of their names begin alike.
+        named = [name for name in order.suites if name.startswith("TLS_") is (version is TlsVersion.TLS13)]
+        promised = [suite_of[key] for key in order.promised if key[0] is version and key in suite_of]
+        offered = [suite for (of, _), suite in suite_of.items() if of is version]
+        pools[version] = named if order.suites else promised or offered[:1]
+    return tuple(
+        Trial(name, version, suite)
+        for name in wanted.scenarios
+        for version in order.versions
+        if version in catalogue.BY_NAME[name].versions
+        for suite in (pools[version] if catalogue.BY_NAME[name].per_cipher or order.suites else pools[version][:1])
     )
-
-
-def _why_not(session: SessionFacts, direction: Direction) -> str:
-    """Kernel and library promised, the session did not: the call that refused, where the custom BIO saw it."""
-    for end in session.words(direction):
-        if end.handover is not None and not end.handover.accepted:
-            cause = os.strerror(end.handover.errno) if end.handover.errno else f"{end.handover.leftover} bytes"
-            return f"promised by kernel and library, but handing over failed at {end.handover.step}: {cause}"
-    return "promised by kernel and library, but the session stayed in user space and nothing said why"
-
-
-def _witness_problem(votes: Votes, witness: WitnessFacts, direction: Direction) -> str:
-    """What the run against the witness has against this direction; empty if nothing."""
-    if witness.unavailable:
-        votes.evidence["witness"] = f"not run: {witness.unavailable}"
-        return ""
-    if witness.failure:
-        votes.evidence["witness"] = f"failed: {witness.failure}"
-        return f"against the witness ({witness.witness or 'pyOpenSSL'}): {witness.failure}"
-    intact = witness.to_witness_ok if direction is Direction.TX else witness.from_witness_ok
-    armed = witness.tx_armed if direction is Direction.TX else witness.rx_armed
-    way = "kernel encrypts, witness decrypts" if direction is Direction.TX else "witness encrypts, kernel decrypts"
-    votes.evidence["witness"] = (
-        f"{witness.witness}: {way if armed else 'user space both sides'}, {witness.bytes_each_way} bytes "
-        + ("equal" if intact else "DIFFER")
-    )
-    if armed is not None:
-        votes.cast["witness"] = armed
-    if not intact:
-        return "the witness and the subject do not have the same bytes"
-    if witness.leaked:
-        return "plaintext was seen on the wire"
-    if not witness.framing_ok:
-        return "the bytes on the wire are not whole TLS records"
-    return ""
 
 
 # ---- promises, results, verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """Whether kernel and library both take this cell; `reason` says who does not."""
-
-    given: bool
-    reason: str = ""
-
-
-def promises(rows: Sequence[MatrixRow]) -> Mapping[tuple[TlsVersion, str, Direction], Promise]:
-    return {(row.version, row.cipher, row.direction): _promise(row) for row in rows}
-
-
-def _promise(row: MatrixRow) -> Promise:
-    for name, cell in (("library", row.library), ("kernel", row.kernel)):
-        if cell is None or cell.status is Status.UNKNOWN:
-            return Promise(False, f"the {name} could not be asked" + (f": {cell.reason}" if cell is not None else ""))
-        if cell.status is not Status.OK:
-            return Promise(False, f"{name}: {cell.reason}")
-    return Promise(True)
 
 
 def judge(facts: SelftestFacts, rows: Sequence[MatrixRow], policy: Policy, system: Os) -> tuple[SelftestResult, ...]:
@@ -340,7 +163,7 @@ def judge(facts: SelftestFacts, rows: Sequence[MatrixRow], policy: Policy, syste
 
 
 def pronounce(results: Sequence[SelftestResult], policy: Policy, checked: Verdict) -> Verdict:
-    """The self-test's own verdict.  `checked` explains why nothing was promised, where nothing was."""
+    """The sessions' verdict.  `checked` explains why nothing was promised, where nothing was."""
     cells = [(r, d, r.direction(d)) for r in results for d in policy.directions]
     proved = [c for c in cells if c[2].status is Status.OK]
     if not results:
@@ -351,7 +174,7 @@ def pronounce(results: Sequence[SelftestResult], policy: Policy, checked: Verdic
             return Verdict(
                 Status.CRITICAL,
                 f"{result.version} {result.suite} {direction.upper()}: {cell.reason}",
-                "selftest.sessions",
+                SESSIONS,
                 checked.remedy,
             )
     for requirement in policy.required:
@@ -359,7 +182,7 @@ def pronounce(results: Sequence[SelftestResult], policy: Policy, checked: Verdic
             return Verdict(
                 Status.CRITICAL,
                 f"required and not proved: {requirement}",
-                checked.first_broken or "selftest.sessions",
+                checked.first_broken or SESSIONS,
                 checked.remedy,
             )
     if not proved:
@@ -369,7 +192,7 @@ def pronounce(results: Sequence[SelftestResult], policy: Policy, checked: Verdic
         return Verdict(
             Status.CRITICAL,
             f"no session got kernel TLS; {why}",
-            checked.first_broken or "selftest.sessions",
+            checked.first_broken or SESSIONS,
             checked.remedy,
         )
     for result, direction, cell in cells:
@@ -397,7 +220,7 @@ def check_of(results: Sequence[SelftestResult], verdict: Verdict, facts: Selftes
     proved, failed = cells.count(Status.OK), cells.count(Status.CRITICAL)
     summary = f"{proved} directions in the kernel, {failed} failed, {len(results)} suites tested"
     reason = "" if verdict.status is Status.OK else verdict.summary
-    return Check("selftest.sessions", Link.SESSION, verdict.status, summary, reason, evidence)
+    return Check(SESSIONS, Link.SESSION, verdict.status, summary, reason, evidence)
 
 
 def with_sessions(rows: Sequence[MatrixRow], results: Sequence[SelftestResult]) -> tuple[MatrixRow, ...]:
@@ -414,12 +237,98 @@ def with_sessions(rows: Sequence[MatrixRow], results: Sequence[SelftestResult]) 
     return tuple(row if met is None else replace(row, session=Cell(met.status, met.reason)) for row, met in seen)
 
 
-def report(checked: Report, answer: Attempt[SelftestFacts], policy: Policy, way: Way) -> Report:
-    """The self-test's document: the check's, with results, the session column and a verdict of its own."""
+# ---- scenarios
+
+
+def pronounce_scenarios(results: Sequence[ScenarioResult], base: Verdict) -> Verdict:
+    """The verdict of sessions (`base`) and scenarios together: the worse; a defect that is accepted does not weigh."""
+    weighed = [result for result in results if not result.accepted]
+    if base.status is Status.CRITICAL:
+        return base
+    for status in (Status.CRITICAL, Status.UNKNOWN, Status.WARNING):
+        if base.status is status:
+            return base
+        worst = next((r for r in weighed if r.status is status), None)
+        if worst is not None:
+            first = SCENARIOS if status is not Status.UNKNOWN else None
+            where = f"{worst.scenario}, {worst.version} {worst.suite}"
+            return Verdict(status, f"{where}: {worst.summary}", first, _remedies(worst))
+    if not results:
+        return base
+    accepted = len(results) - len(weighed)
+    said = f"{len(weighed)} scenario runs fine" + (f", {accepted} with an accepted defect" if accepted else "")
+    return replace(base, summary=f"{base.summary}; {said}" if base.summary else said)
+
+
+def _remedies(result: ScenarioResult) -> tuple[Remedy, ...]:
+    found = tuple(advisory.remedy for advisory in map(advisories.by_id, result.known) if advisory is not None)
+    if not found and result.finding is Finding.UNEXPLAINED:
+        return (Remedy("this is not known: report it with the output of --json; leave kernel TLS off meanwhile"),)
+    return found
+
+
+def scenarios_alone(results: Sequence[ScenarioResult], checked: Verdict, promised: bool) -> Verdict:
+    """What stands in for the sessions' verdict where none were wanted: something must have been in the kernel."""
+    if not results:
+        remedy = Remedy("ask for a suite that the library offers, of a version that the scenario is about")
+        return Verdict(Status.UNKNOWN, "no scenario was run", None, (remedy,))
+    if any(r.direction(d).status is not Status.SKIP for r in results for d in Direction):
+        return Verdict(Status.OK, "")
+    if promised:
+        # Some scenarios are about what stays in user space.
+        return Verdict(Status.OK, "no record was in the kernel")
+    return Verdict(
+        Status.CRITICAL,
+        f"nothing was in the kernel; {checked.summary if checked.status is not Status.OK else 'no cell is promised'}",
+        checked.first_broken or SCENARIOS,
+        checked.remedy,
+    )
+
+
+def check_of_scenarios(results: Sequence[ScenarioResult]) -> Check:
+    """The scenarios as one link of the chain."""
+    order = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK, Status.SKIP)
+    worst = min((r.status for r in results), key=order.index, default=Status.SKIP)
+    count = {finding: sum(r.finding is finding for r in results) for finding in Finding}
+    said = ", ".join(f"{number} {finding}" for finding, number in count.items() if number) or "none was run"
+    reason = "; ".join(dict.fromkeys(f"{r.scenario}: {r.summary}" for r in results if r.status is worst))
+    known = tuple(dict.fromkeys(identity for r in results for identity in r.known))
+    evidence: Evidence = {"known": known}
+    reason = "" if worst is Status.OK else reason or said
+    remedies = tuple(dict.fromkeys(remedy for r in results if r.status is worst for remedy in _remedies(r)))
+    return Check(SCENARIOS, Link.BYTES, worst, said, reason, evidence, remedies)
+
+
+# ---- the document
+
+
+def report(
+    checked: Report,
+    sessions: Attempt[SelftestFacts] | None,
+    trials: Attempt[TrialsFacts] | None,
+    policy: Policy,
+    way: Way,
+) -> Report:
+    """The self-test's document: the check's, with results, the session column and a verdict of its own.
+
+    None: not wanted.
+    """
+    found = checked
+    promised = any(promise.given for promise in promises(checked.matrix).values())
+    base: Verdict | None = None
+    if sessions is not None:
+        found = _with_sessions(checked, sessions, policy, way)
+        base = found.verdict
+    if trials is not None:
+        found = _with_trials(found, trials, policy, way, base, promised, checked.verdict)
+    return found
+
+
+def _with_sessions(checked: Report, answer: Attempt[SelftestFacts], policy: Policy, way: Way) -> Report:
     if answer.value is None:
         reason = f"the self-test gave no answer: {answer.reason}"
         verdict = Verdict(Status.UNKNOWN, reason, checked.verdict.first_broken, checked.verdict.remedy)
-        broken = Check("selftest.sessions", Link.SESSION, Status.UNKNOWN, "the self-test gave no answer", reason)
+        broken = Check(SESSIONS, Link.SESSION, Status.UNKNOWN, "the self-test gave no answer", reason)
         return replace(checked, verdict=verdict, checks=(*checked.checks, broken), results=())
     facts = answer.value
     if not facts.sessions and facts.ring_reason and way is Way.IO_URING:
@@ -435,4 +344,48 @@ def report(checked: Report, answer: Attempt[SelftestFacts], policy: Policy, way:
         checks=(*checked.checks, check_of(results, verdict, facts)),
         matrix=with_sessions(checked.matrix, results),
         results=results,
+    )
+
+
+def _with_trials(
+    found: Report,
+    answer: Attempt[TrialsFacts],
+    policy: Policy,
+    way: Way,
+    base: Verdict | None,
+    promised: bool,
+    checked: Verdict,
+) -> Report:
+    if answer.value is None:
+        reason = f"the scenarios gave no answer: {answer.reason}"
+        broken = Check(SCENARIOS, Link.BYTES, Status.UNKNOWN, "the scenarios gave no answer", reason)
+        verdict = base if base is not None and base.status is Status.CRITICAL else Verdict(Status.UNKNOWN, reason)
+        return replace(found, verdict=verdict, checks=(*found.checks, broken), results=found.results or ())
+    facts = answer.value
+    if facts.ring_reason and way is Way.IO_URING:
+        reason = f"io_uring was asked for and cannot be had: {facts.ring_reason}"
+        remedy = Remedy("leave --datapath out: the socket datapath proves kernel TLS as well")
+        return replace(found, verdict=Verdict(Status.UNKNOWN, reason, None, (remedy,)), results=found.results or ())
+    library = f"{facts.library_version} ({facts.library_path})"
+    judged = (catalogue.judged(trial, library) for trial in facts.trials)
+    results = tuple(
+        replace(r, accepted=r.finding is Finding.KNOWN and policy.accepted.issuperset(r.known)) for r in judged
+    )
+    subject = None if found.subject is None else found.libraries[found.subject]
+    notices = advisories.confirmed(
+        found.advisories,
+        frozenset(identity for r in results for identity in r.known),
+        frozenset(identity for r in results for identity in r.refuted),
+        found.about,
+        subject,
+    )
+    revised = advisories.check(notices)
+    checks = tuple(revised if check.id == revised.id else check for check in found.checks)
+    return replace(
+        found,
+        verdict=pronounce_scenarios(results, base or scenarios_alone(results, checked, promised)),
+        checks=(*checks, check_of_scenarios(results)),
+        advisories=notices,
+        results=found.results or (),
+        scenarios=results,
     )

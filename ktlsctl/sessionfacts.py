@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a self-test child is told and what it answers: facts only, judged in selftest.py, gathered in session.py."""
+"""What a self-test child is told and what it answers: facts only.
+
+Gathered in session.py and trials/, judged in selftest.py and scenarios/.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -35,6 +39,85 @@ class Order:
     timeout: float
     seed: int
     promised: tuple[tuple[TlsVersion, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a scenario: its name, and with what."""
+
+    scenario: str
+    version: TlsVersion
+    suite: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialsOrder:
+    """What a child that runs scenarios shall do.  `timeout`: seconds that a trial may take unless its scenario is
+    known to take longer; `seed` makes the payloads."""
+
+    libssl: str
+    datapath: Way
+    timeout: float
+    seed: int
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Which directions of which end the kernel carried, by its own word (getsockopt) and by the library's alike."""
+
+    server_tx: bool = False
+    server_rx: bool = False
+    client_tx: bool = False
+    client_rx: bool = False
+
+    @property
+    def tx(self) -> bool:
+        return self.server_tx or self.client_tx
+
+    @property
+    def rx(self) -> bool:
+        return self.server_rx or self.client_rx
+
+    def __bool__(self) -> bool:
+        return self.tx or self.rx
+
+    @staticmethod
+    def of_all(sessions: Iterable[Carried]) -> Carried:
+        """What was carried in any of several sessions."""
+        each = list(sessions)
+        return Carried(
+            any(one.server_tx for one in each),
+            any(one.server_rx for one in each),
+            any(one.client_tx for one in each),
+            any(one.client_rx for one in each),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFacts:
+    """One trial.  `seen` holds the scenario's own facts as JSON (its module in scenarios/ has their type), unless there
+    is a `failure`, why it did not come to its end, or `absent`, why it means nothing here."""
+
+    scenario: str
+    version: TlsVersion
+    suite: str
+    datapath: str
+    failure: str = ""
+    absent: str = ""
+    seen: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrialsFacts:
+    """Everything one child of scenarios found out; the reasons as in `SelftestFacts`."""
+
+    library_version: str
+    library_path: str
+    ring_reason: str
+    namespace_reason: str
+    trials: tuple[TrialFacts, ...]
 
 
 @dataclass(frozen=True, slots=True)

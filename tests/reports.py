@@ -17,6 +17,7 @@ from ktlsctl.model import (
     Check,
     Direction,
     DirectionResult,
+    Finding,
     Library,
     LibraryCell,
     Link,
@@ -24,6 +25,7 @@ from ktlsctl.model import (
     Os,
     Remedy,
     Report,
+    ScenarioResult,
     SelftestResult,
     Status,
     TlsVersion,
@@ -461,6 +463,57 @@ def selftest_of_nothing() -> Report:
     )
 
 
+def scenario(
+    name: str, status: Status, finding: Finding, summary: str, reason: str = "", **members: Any
+) -> ScenarioResult:
+    usual: dict[str, Any] = {
+        "version": TlsVersion.TLS12, "suite": "ECDHE-ECDSA-AES128-GCM-SHA256", "datapath": "io_uring",
+        "library": LIBRARY_UNDER_TEST, "tx": DirectionResult(Status.OK), "rx": DirectionResult(Status.OK),
+    }  # fmt: skip
+    return ScenarioResult(
+        scenario=name, status=status, finding=finding, summary=summary, reason=reason, **{**usual, **members}
+    )
+
+
+def selftest_scenarios() -> Report:
+    """Every way in which a scenario may end, after sessions that are fine."""
+    failed = DirectionResult(Status.CRITICAL, {}, "in the kernel, and the scenario failed")
+    user = DirectionResult(Status.SKIP, {}, "in user space in this scenario")
+    tls13: dict[str, Any] = {"version": TlsVersion.TLS13, "suite": "TLS_AES_128_GCM_SHA256"}
+    sixteen = "16777216 bytes each way intact"
+    results = (
+        scenario("bulk", Status.OK, Finding.FINE, sixteen, bytes=1 << 24, sha256_ok=True, evidence={"writes": 4000}),
+        scenario("bulk", Status.OK, Finding.FINE, sixteen, bytes=1 << 24, sha256_ok=True, rx=user, **tls13),
+        scenario(
+            "moving-write-buffer", Status.CRITICAL, Finding.KNOWN, "data is corrupted silently",
+            "5 of 12 records carried stale memory; every program of Python's ssl sends like this", tx=failed,
+            known=("moving-write-buffer",), sha256_ok=False, bytes=1 << 18, evidence={"wrong_records": 5},
+        ),
+        scenario(
+            "key-update", Status.WARNING, Finding.KNOWN, "a KeyUpdate ends the connection",
+            "this kernel takes no second key", known=("keyupdate-fatal",), accepted=True, **tls13,
+        ),
+        scenario("corruption", Status.CRITICAL, Finding.UNEXPLAINED, "a bad record was delivered", "flipped tag"),
+        scenario("reset", Status.UNKNOWN, Finding.NOT_RUN, "could not be asked", "no answer within 20 s"),
+        scenario("lying-bio", Status.SKIP, Finding.NOT_RUN, "means nothing here", "no kernel TLS", tx=user, rx=user),
+    )  # fmt: skip
+    report = _selftest(
+        Verdict(
+            Status.CRITICAL,
+            "moving-write-buffer, TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256: data is corrupted silently",
+            "selftest.scenarios",
+            (Remedy("install OpenSSL 3.5.7, 3.6.3, 4.0.1 or later"),),
+        ),
+        _results(cells(YES)),
+    )
+    check = Check(
+        "selftest.scenarios", Link.BYTES, Status.CRITICAL, "2 fine, 2 known, 1 unexplained, 2 not run",
+        "moving-write-buffer: data is corrupted silently; corruption: a bad record was delivered",
+        {"known": ("moving-write-buffer", "keyupdate-fatal")},
+    )  # fmt: skip
+    return replace(report, checks=(*report.checks, check), scenarios=results)
+
+
 def selftest_error() -> Report:
     """The library that was named is none; nothing ran."""
     return replace(unknown(), results=())
@@ -506,6 +559,13 @@ def nasty() -> Report:
                 replace(bad_side, status=Status.OK), 1, None, NASTY,
             ),
         ),
+        scenarios=tuple(
+            ScenarioResult(
+                NASTY, TlsVersion.TLS12, NASTY, "socket", NASTY, status, finding, NASTY, bad_side, bad_side, NASTY,
+                (NASTY,), False, (NASTY,), {NASTY: NASTY}, 1, False,
+            )
+            for status, finding in zip((*Status, Status.OK), (*Finding, *Finding), strict=False)
+        ),
     )  # fmt: skip
 
 
@@ -518,6 +578,7 @@ SELFTESTS = {
     "selftest_policy": selftest_policy,
     "selftest_without_module": selftest_without_module,
     "selftest_of_nothing": selftest_of_nothing,
+    "selftest_scenarios": selftest_scenarios,
     "selftest_error": selftest_error,
 }
 
@@ -575,8 +636,18 @@ _selftests = st.builds(
 )  # fmt: skip
 
 
+_scenarios = st.builds(
+    ScenarioResult, _said, st.sampled_from(TlsVersion), _said, st.sampled_from(("io_uring", "socket")), _said,
+    st.sampled_from(Status), st.sampled_from(Finding), _said, _directions, _directions, _said,
+    st.lists(_said, max_size=2, unique=True).map(tuple), st.booleans(),
+    st.lists(_said, max_size=2, unique=True).map(tuple), _evidence, st.integers(0), st.none() | st.just(True),
+)  # fmt: skip
+
+
 def _consistent(report: Report) -> Report:
-    """An error makes the verdict unknown, as probe.pronounce does."""
+    """An error makes the verdict unknown, as probe.pronounce does; scenarios are a self-test's."""
+    if report.results is None:
+        report = replace(report, scenarios=())
     return replace(report, verdict=replace(report.verdict, status=Status.UNKNOWN)) if report.errors else report
 
 
@@ -596,4 +667,5 @@ ANY_REPORT: st.SearchStrategy[Report] = st.builds(
     st.lists(_said, max_size=2).map(tuple),
     st.just("live") | _any.map(lambda text: f"capture {text}"),
     st.none() | st.lists(_selftests, max_size=3).map(tuple),
+    st.lists(_scenarios, max_size=3).map(tuple),
 ).map(_consistent)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from junitparser import Error, Failure, JUnitXml, Skipped, TestSuite
 
 from ktlsctl.model import Report, Status
-from ktlsctl.render.directions import needs_verdict, sides
 from ktlsctl.render.junit import render
+from ktlsctl.render.points import needs_verdict, points
 from tests import reports
 
 #: XML 1.0, section 2.2: what is no Char, even as a reference.
@@ -127,7 +127,7 @@ def test_the_worst_strings_are_legal_and_stay_recognisable() -> None:
 @given(reports.ANY_REPORT)
 def test_any_text_in_any_member_gives_a_document_with_as_many_cases(report: Report) -> None:
     found = numbers(report)
-    said = [each.said.status for each in sides(report.results)]
+    said = [Status.SKIP if each.accepted else each.status for each in points(report)]
     extra = needs_verdict(report)
     assert found[0] == len(said) + extra
     assert found[3] == said.count(Status.SKIP)

@@ -81,7 +81,10 @@ def test_every_member_that_is_printed_is_described_and_required() -> None:
     assert set(SCHEMA["properties"]) == {*SCHEMA["required"], "results"}
     assert set(SCHEMA["required"]) == set(document)
     result = json.loads(render(reports.selftest_ok()))["results"][0]
-    exactly(DEFS["result"], result)
+    scenario = json.loads(render(reports.selftest_scenarios()))["results"][-1]
+    assert set(DEFS["result"]["required"]) == set(result)
+    assert set(DEFS["result"]["properties"]) == set(scenario)
+    assert set(DEFS["result"]["dependentRequired"]["finding"]) | {"finding"} == set(scenario) - set(result)
     exactly(DEFS["direction_result"], result["tx"])
     for name, value in (
         ("host", document["host"]),

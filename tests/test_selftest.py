@@ -31,7 +31,7 @@ from ktlsctl.model import (
     TlsVersion,
     Verdict,
 )
-from ktlsctl.selftest import Policy, PolicyError, Requirement
+from ktlsctl.policy import Policy, PolicyError, Requirement
 from ktlsctl.sessionfacts import EndWords, Handover, SelftestFacts, SessionFacts, Way, WitnessFacts
 
 TX, RX = Direction
@@ -398,21 +398,21 @@ CHECKED = Report(About(Os.LINUX, "6.12", "x86_64", False), "2026-01-01T00:00:00Z
 
 def test_io_uring_that_was_asked_for_and_is_not_there_is_unknown() -> None:
     answer = Attempt.ran(facts(ring="io_uring_setup: EPERM"))
-    found = selftest.report(CHECKED, answer, Policy(), Way.IO_URING)
+    found = selftest.report(CHECKED, answer, None, Policy(), Way.IO_URING)
     assert (found.verdict.status, found.results) == (Status.UNKNOWN, ())
     assert "io_uring_setup: EPERM" in found.verdict.summary
 
 
 def test_a_missing_io_uring_is_only_told_where_the_socket_did_as_well() -> None:
     answer = Attempt.ran(facts(session(datapath="socket"), ring="io_uring_setup: EPERM"))
-    found = selftest.report(CHECKED, answer, Policy(), Way.AUTO)
+    found = selftest.report(CHECKED, answer, None, Policy(), Way.AUTO)
     assert found.verdict.status is Status.OK
     assert found.checks[-1].evidence["io_uring"] == "io_uring_setup: EPERM"
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMEOUT, Outcome.DENIED])
 def test_no_answer_is_unknown_with_the_reason(outcome: Outcome) -> None:
-    found = selftest.report(CHECKED, Attempt(outcome, reason="it died"), Policy(), Way.AUTO)
+    found = selftest.report(CHECKED, Attempt(outcome, reason="it died"), None, Policy(), Way.AUTO)
     assert (found.verdict.status, found.results) == (Status.UNKNOWN, ())
     assert "it died" in found.verdict.summary
     assert found.checks[-1].id == "selftest.sessions"
@@ -421,7 +421,7 @@ def test_no_answer_is_unknown_with_the_reason(outcome: Outcome) -> None:
 def test_the_matrix_gets_the_worst_that_a_suite_of_the_cipher_met() -> None:
     same_cipher = failed("SIGSEGV", "ECDHE-RSA-AES128-GCM-SHA256")
     for sessions in ((session(), same_cipher), (same_cipher, session())):
-        found = selftest.report(CHECKED, Attempt.ran(facts(*sessions)), Policy(), Way.AUTO)
+        found = selftest.report(CHECKED, Attempt.ran(facts(*sessions)), None, Policy(), Way.AUTO)
         cells = {(r.version, r.cipher, r.direction): r.session for r in found.matrix}
         assert cells[TLS12, "AES-128-GCM", TX] == Cell(Status.CRITICAL, "the session failed: SIGSEGV")
         assert cells[TLS13, "AES-128-GCM", TX] is None

@@ -23,8 +23,8 @@ import psutil
 import pytest
 from junitparser import JUnitXml
 
+from ktlsctl.forks import in_children
 from ktlsctl.schema import report_schema
-from ktlsctl.session import in_children
 from tests.libssls import SYSTEM, from_wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="about this kernel, in the words of Linux")
@@ -302,10 +302,8 @@ def test_sessions_that_end_well_or_not_leave_no_descriptor(way: str) -> None:
     said = script(
         f"""
         from dataclasses import replace
-        libssl = session.Libssl(order.libssl)
-        libssl.start()
-        contexts = libssl.context(server=True), libssl.context(server=False)
-        contexts[0].certify()
+        from ktlsctl.prepared import prepare
+        contexts = prepare(order.libssl, order.datapath).contexts
         order = replace(order, datapath=Way.{way})
         open_ones, failures = [], []
         for seconds in (20.0, 20.0, 0.0, 20.0):

@@ -28,6 +28,10 @@ _ktlsctl() {
         *) words='text json nagios prometheus' ;;
         esac
         ;;
+    --scenario)
+        words='session all bulk short-buffers moving-write-buffer sendfile early-data records key-update'
+        words+=' corruption reset read-ahead limits many handover lying-bio'
+        ;;
     --direction) words='tx rx both' ;;
     --datapath) words='auto io_uring socket' ;;
     --fail-on) words='never warning critical' ;;
@@ -46,8 +50,8 @@ _ktlsctl() {
             words+=' -q --quiet -v --verbose --color --debug'
             ;;
         selftest:-*)
-            words='-h --help --tls1.2 --tls1.3 --suite --direction --datapath --libssl --require --bytes --timeout'
-            words+=' --format --json --output -q --quiet -v --verbose --color --debug'
+            words='-h --help --tls1.2 --tls1.3 --suite --scenario --list-scenarios --accept --direction --datapath'
+            words+=' --libssl --require --bytes --timeout --format --json --output -q --quiet -v --verbose --color --debug'
             ;;
         capture:-*) words='-h --help --libssl --load --debug' ;;
         schema:-* | completion:-*) words='-h --help --debug' ;;

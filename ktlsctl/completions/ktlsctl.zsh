@@ -24,6 +24,9 @@ _ktlsctl_selftest() {
     '--tls1.2[test the suites of TLS 1.2]' \
     '--tls1.3[test the suites of TLS 1.3]' \
     '*--suite=[test only this suite]:suite:' \
+    '*--scenario=[run this scenario]:scenario:(session all bulk short-buffers moving-write-buffer sendfile early-data records key-update corruption reset read-ahead limits many handover lying-bio)' \
+    '--list-scenarios[say what there is to be run]' \
+    '*--accept=[a known defect that is no alarm]:id' \
     '--direction=[what to judge]:direction:(tx rx both)' \
     '--datapath=[how the bytes of the records move]:datapath:(auto io_uring socket)' \
     '--libssl=[test this TLS library]:library:_files' \

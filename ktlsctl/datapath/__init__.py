@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 
+#: A direct operation never waits for its peer; this bounds one that the kernel took to a worker of its own.
+_DIRECT_MS = 5000
+
+
 def _symbols() -> tuple[str, ...]:
     names: list[str] = []
     while lib.ossl_symbols[len(names)] != ffi.NULL:
@@ -208,12 +212,47 @@ class Ring(_Closing):
     def __init__(self, pointer: Any) -> None:
         self._ring = pointer
 
+    def send(self, fd: int, data: bytes, offset: int, size: int) -> int:
+        """Send `size` bytes of `data` from `offset`; how many were taken.  Raises OSError, BlockingIOError for later.
+
+        This and the two below move plaintext on a socket whose records the kernel makes, past any BIO."""
+        return _done(lib.direct_send(self._pointer(), fd, ffi.from_buffer(data) + offset, size, _DIRECT_MS))
+
+    def splice(self, source: int, offset: int | None, target: int, size: int) -> int:
+        """Move bytes from a file at `offset`, or from a pipe (None), into a pipe or socket, without seeing them."""
+        at = -1 if offset is None else offset
+        return _done(lib.direct_splice(self._pointer(), source, at, target, size, _DIRECT_MS))
+
+    def receive(self, fd: int, room: bytearray) -> tuple[int, int]:
+        """Receive into `room`: bytes (0: the end) and the record type that came with them, -1 where none did."""
+        kind = ffi.new("int *")
+        got = _done(lib.direct_receive(self._pointer(), fd, ffi.from_buffer(room), len(room), kind, _DIRECT_MS))
+        return got, int(kind[0])
+
+    @property
+    def enters(self) -> int:
+        """System calls so far: io_uring_enter."""
+        stats = ffi.new("struct ring_stats *")
+        lib.ring_get_stats(self._pointer(), stats)
+        return int(stats.enters)
+
+    def _pointer(self) -> Any:
+        if self._ring is None:
+            raise ValueError("the ring is closed")
+        return self._ring
+
     def close(self) -> None:
         """Close the ring.  BIOs still on it answer EBADF; close them first."""
         if self._ring is not None:
             lib.ring_kill(self._ring)
             lib.ring_unref(self._ring)
             self._ring = None
+
+
+def _done(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
 
 
 def open_ring(entries: int = 64) -> Ring | NoRing:

@@ -26,6 +26,7 @@ enum {
 	CTRL_SET_RECORD_TYPE = 74,
 	CTRL_CLEAR_RECORD_TYPE = 75,
 	CTRL_GET_KTLS_RECV = 76,
+	CTRL_SET_ZEROCOPY = 90, /* from 3.2 on, with SSL_OP_ENABLE_KTLS_TX_ZEROCOPY_SENDFILE */
 	CTRL_GET_FD = 105,
 
 	FLAG_READ = 0x01,
@@ -525,6 +526,8 @@ static long bio_ctrl(struct dbio *b, int cmd, long num, void *ptr)
 	case CTRL_CLEAR_RECORD_TYPE:
 		b->next_type = -1;
 		return 0;
+	case CTRL_SET_ZEROCOPY:
+		return b->in_kernel[true] && ktls_zerocopy(b->fd);
 	case CTRL_GET_FD:
 		if (ptr)
 			*(int *)ptr = b->fd;

@@ -56,6 +56,9 @@ bool dbio_cancel(struct dbio *b);
 void dbio_close(struct dbio *b);
 void dbio_free(struct dbio *b);
 int ktls_sequence(int fd, bool tx, uint64_t *number);
+int direct_send(struct ring *r, int fd, const void *data, size_t len, int timeout_ms);
+int direct_splice(struct ring *r, int from, int64_t offset, int to, size_t len, int timeout_ms);
+int direct_receive(struct ring *r, int fd, void *room, size_t len, int *type, int timeout_ms);
 size_t dbio_events(const struct dbio *b, struct dp_event *out, size_t count);
 void dbio_get_stats(const struct dbio *b, struct dp_bio_stats *out);
 """
@@ -64,9 +67,9 @@ ffibuilder = FFI()
 ffibuilder.cdef(CDEF)
 ffibuilder.set_source(
     "ktlsctl.datapath._datapath",
-    '#include "bio.h"\n#include "ktls.h"\n',
-    sources=[f"{HERE}/{name}.c" for name in ("ring", "buf", "ktls", "bio")],
-    depends=[f"{HERE}/{name}.h" for name in ("ring", "buf", "ktls", "bio", "sys")],
+    '#include "bio.h"\n#include "direct.h"\n#include "ktls.h"\n',
+    sources=[f"{HERE}/{name}.c" for name in ("ring", "buf", "ktls", "bio", "direct")],
+    depends=[f"{HERE}/{name}.h" for name in ("ring", "buf", "ktls", "bio", "direct", "sys")],
     include_dirs=[HERE],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra"],
 )

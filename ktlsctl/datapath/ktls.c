@@ -41,6 +41,7 @@ static int get_type(const struct msghdr *msg, int level, int kind)
 #define SOL_TLS_ 282
 #define TLS_TX_ 1
 #define TLS_RX_ 2
+#define TLS_TX_ZEROCOPY_RO_ 3
 #define TLS_SET_RECORD_TYPE_ 1
 #define TLS_GET_RECORD_TYPE_ 2
 #ifndef TCP_ULP
@@ -95,6 +96,13 @@ enum ktls_step ktls_enable(int fd, bool tx, const void *info, int *error)
 	}
 	*error = 0;
 	return KTLS_OK;
+}
+
+bool ktls_zerocopy(int fd)
+{
+	int on = 1;
+
+	return SYS(setsockopt)(fd, SOL_TLS_, TLS_TX_ZEROCOPY_RO_, &on, sizeof(on)) == 0;
 }
 
 int ktls_sequence(int fd, bool tx, uint64_t *number)
@@ -165,6 +173,12 @@ enum ktls_step ktls_enable(int fd, bool tx, const void *info, int *error)
 
 	*error = SYS(setsockopt)(fd, IPPROTO_TCP, name, info, sizeof(struct tls_enable_)) < 0 ? errno : 0;
 	return *error ? KTLS_KEY : KTLS_OK;
+}
+
+bool ktls_zerocopy(int fd)
+{
+	(void)fd;
+	return false;
 }
 
 void ktls_put_type(struct msghdr *msg, union ktls_cmsg *space, unsigned char type)

@@ -33,6 +33,10 @@ void ktls_describe(const void *info, int *version, int *cipher);
 /* Hand it to the kernel.  KTLS_OK, or the step that failed with its errno.  The key is not copied. */
 enum ktls_step ktls_enable(int fd, bool tx, const void *info, int *error);
 
+/* Let sendfile of a socket whose TX is in the kernel take pages as they are; matters only where the NIC encrypts.
+ * Whether it could be set: Linux 5.19 and later. */
+bool ktls_zerocopy(int fd);
+
 /* The number of the next record, 0 or an errno.  The kernel tells it only together with the traffic key, so this is
  * the one place that asks for the whole structure, and wipes it before it returns. */
 int ktls_sequence(int fd, bool tx, uint64_t *number);

@@ -189,6 +189,7 @@ void ring_queue(struct ring *r, struct op *op, enum ring_opcode code, int fd, co
 		[RING_NOP] = IORING_OP_NOP,	    [RING_SEND] = IORING_OP_SEND,
 		[RING_RECV] = IORING_OP_RECV,	    [RING_SENDMSG] = IORING_OP_SENDMSG,
 		[RING_RECVMSG] = IORING_OP_RECVMSG, [RING_POLL] = IORING_OP_POLL_ADD,
+		[RING_SPLICE] = IORING_OP_SPLICE,
 	};
 	struct io_uring_sqe *sqe;
 	int error;
@@ -205,6 +206,13 @@ void ring_queue(struct ring *r, struct op *op, enum ring_opcode code, int fd, co
 	sqe->len = (uint32_t)len;
 	sqe->msg_flags = code == RING_POLL ? poll_bits(flags) : flags;
 	sqe->user_data = (uintptr_t)op;
+	if (code == RING_SPLICE) {
+		const struct ring_source *from = addr;
+
+		sqe->splice_fd_in = from->fd;
+		sqe->splice_off_in = (uint64_t)from->offset;
+		sqe->off = UINT64_MAX; /* neither a pipe nor a socket has an offset */
+	}
 }
 
 /* False when waiting is no use: the kernel refuses io_uring_enter. */

@@ -20,7 +20,13 @@ struct op {
 	uint8_t state;
 };
 
-enum ring_opcode { RING_NOP, RING_SEND, RING_RECV, RING_SENDMSG, RING_RECVMSG, RING_POLL };
+enum ring_opcode { RING_NOP, RING_SEND, RING_RECV, RING_SENDMSG, RING_RECVMSG, RING_POLL, RING_SPLICE };
+
+/* What RING_SPLICE takes from: a file at `offset`, or a pipe (-1).  `addr` of ring_queue() points to it. */
+struct ring_source {
+	int fd;
+	int64_t offset;
+};
 
 enum ring_stage { RING_STAGE_BUILD, RING_STAGE_SETUP, RING_STAGE_FEATURES, RING_STAGE_MMAP, RING_STAGE_NOP };
 
@@ -44,7 +50,8 @@ void ring_kill(struct ring *r);
 bool ring_owned(const struct ring *r);
 void ring_get_stats(const struct ring *r, struct ring_stats *out);
 
-/* Hand an operation over.  `addr`/`len` are a buffer, a msghdr (len 1), or nothing; `flags` MSG_* or poll events. */
+/* Hand an operation over.  `addr`/`len` are a buffer, a msghdr (len 1), a ring_source and how much of it, or nothing;
+ * `flags` MSG_*, SPLICE_F_* or poll events. */
 void ring_queue(struct ring *r, struct op *op, enum ring_opcode code, int fd, const void *addr, size_t len,
 		unsigned flags);
 /* Submit what is queued, take what is completed; wait for one completion until `deadline` (0: do not wait).

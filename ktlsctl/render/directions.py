@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ktlsctl.model import Direction, DirectionResult, Report, SelftestResult, Status, TlsVersion
+from ktlsctl.model import Direction, DirectionResult, SelftestResult, Status, TlsVersion
 from ktlsctl.render.order import SEVERITY
 from ktlsctl.render.strings import shown
 
@@ -47,16 +47,6 @@ class Side:
 def sides(results: Iterable[SelftestResult] | None) -> list[Side]:
     """As tested, TX before RX; nothing for a report without results."""
     return [Side(result, d, result.direction(d)) for result in results or () for d in Direction]
-
-
-def needs_verdict(report: Report) -> bool:
-    """Whether a format that lists directions must list the verdict, too, because no direction says as much.
-
-    So it is after an error or where nothing was tested, where a policy was not met, and where nothing was promised.
-    """
-    if report.errors or not report.results:
-        return True
-    return report.verdict.status is not Status.OK and not any(each.failed for each in sides(report.results))
 
 
 def suite(result: SelftestResult) -> str:

@@ -24,6 +24,7 @@ from ktlsctl.model import (
     MatrixRow,
     Remedy,
     Report,
+    ScenarioResult,
     SelftestResult,
     Status,
     Verdict,
@@ -48,7 +49,9 @@ def render(report: Report) -> str:
             advisories=[_advisory(notice) for notice in report.advisories],
             counters=dict(report.counters),
             errors=list(report.errors),
-            results=None if report.results is None else [_result(result) for result in report.results],
+            results=None
+            if report.results is None
+            else [*map(_result, report.results), *map(_scenario, report.scenarios)],
         )
     )
 
@@ -208,6 +211,28 @@ def _result(result: SelftestResult) -> Json:
         "bytes": result.bytes,
         "sha256_ok": result.sha256_ok,
         "reason": result.reason or None,
+    }
+
+
+def _scenario(result: ScenarioResult) -> Json:
+    return {
+        "version": result.version.value,
+        "suite": result.suite,
+        "scenario": result.scenario,
+        "datapath": result.datapath,
+        "library": result.library,
+        "tx": _direction(result.tx),
+        "rx": _direction(result.rx),
+        "bytes": result.bytes,
+        "sha256_ok": result.sha256_ok,
+        "reason": result.reason or None,
+        "status": result.status.value,
+        "finding": result.finding.value,
+        "summary": result.summary,
+        "known": list(result.known),
+        "accepted": result.accepted,
+        "refuted": list(result.refuted),
+        "evidence": dict(result.evidence),
     }
 
 

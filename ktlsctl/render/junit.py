@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A self-test as JUnit XML, the dialect that CI servers read: one test case for each suite and direction.
+"""A self-test as JUnit XML, the dialect that CI servers read: one test case for each suite and direction
+and for each scenario.
 
 skipped: rightly in user space; failure: promised and not met, or wrong bytes; error: the witnesses disagree or could
 not be asked.  What no test case shows, such as a policy that was not met, is the test case `verdict`.
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ktlsctl.model import Report, Status
-from ktlsctl.render.directions import Side, needs_verdict, sides
+from ktlsctl.render.points import Point, needs_verdict, points
 from ktlsctl.render.strings import each_string, plain
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def render(report: Report) -> str:
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in _properties(report):
         ElementTree.SubElement(properties, "property", name=name, value=value)
-    for each in sides(report.results):
+    for each in points(report):
         suite.append(_case(each))
     if needs_verdict(report):
         suite.append(_verdict(report))
@@ -52,9 +53,9 @@ def render(report: Report) -> str:
 
 
 def _properties(report: Report) -> list[tuple[str, str]]:
-    points = sides(report.results)
-    libraries = dict.fromkeys(each.result.library for each in points)
-    datapaths = dict.fromkeys(each.result.datapath for each in points)
+    found = points(report)
+    libraries = dict.fromkeys(each.library for each in found)
+    datapaths = dict.fromkeys(each.datapath for each in found)
     return [
         ("kernel", f"{report.about.os} {report.about.release}"),
         *(("library", library) for library in libraries),
@@ -64,20 +65,21 @@ def _properties(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _case(each: Side) -> Element:
+def _case(each: Point) -> Element:
     # A dot separates packages: "TLSv1.2" would be two of them.
-    name = each.title.partition(" ")[2]
-    case = _empty(f"ktlsctl.{each.result.version.replace('.', '_')}", name)
-    _add_outcome(case, each.said.status, each.reason, "\n".join(each.evidence))
-    if each.evidence:
-        _add(case, "system-out", {}, "\n".join(each.evidence))
+    case = _empty(f"ktlsctl.{each.version.replace('.', '_')}", each.what)
+    evidence = "\n".join(f"{name}: {value}" for name, value in each.evidence.items())
+    # A skipped case is the only one that can tell of a failure without being one.
+    _add_outcome(case, Status.SKIP if each.accepted else each.status, each.reason, evidence)
+    if evidence:
+        _add(case, "system-out", {}, evidence)
     return case
 
 
 def _verdict(report: Report) -> Element:
     case = _empty("ktlsctl", "verdict")
     # No verdict vouches for a run that failed or tested nothing.
-    sure = not report.errors and report.results and report.verdict.status is not Status.OK
+    sure = not report.errors and points(report) and report.verdict.status is not Status.OK
     status = report.verdict.status if sure else Status.UNKNOWN
     message = report.errors[0] if report.errors else report.verdict.summary
     _add_outcome(case, status, message, "\n".join((report.verdict.summary, *report.errors)))

@@ -12,10 +12,11 @@ from ktlsctl.model import Report, SelftestResult, Status
 from ktlsctl.render.blocks import BODY, errors, findings, head, joined, verdict
 from ktlsctl.render.directions import Side, sides, suite, where, word, worst_first
 from ktlsctl.render.layout import Paint, table, wrapped
+from ktlsctl.render.scenarios_text import scenarios
 from ktlsctl.render.strings import each_string, plain, shown
 
-#: What probe and self-test call this finding: the whole of it, which the other blocks show in its parts.
-SESSIONS = "selftest.sessions"
+#: What the self-test calls its own findings, which the other blocks show in their parts.
+SESSIONS, SCENARIOS = "selftest.sessions", "selftest.scenarios"
 
 #: Under the words of the legend, the longest of which is "user space".
 LEGEND = 12
@@ -29,9 +30,10 @@ def render(report: Report, *, color: bool = False, quiet: bool = False, verbose:
     """
     report = each_string(report, plain)
     paint = Paint(color)
-    checks = [check for check in report.checks if check.id != SESSIONS]
+    checks = [check for check in report.checks if check.id not in (SESSIONS, SCENARIOS)]
     blocks: tuple[Callable[[], Iterator[str]], ...] = (
         lambda: _failures(report, paint),
+        lambda: scenarios(report.scenarios if quiet else (), paint, quiet=True, verbose=verbose),
         lambda: findings(checks, paint, quiet=not verbose, verbose=verbose),
         lambda: errors(report),
         lambda: verdict(report, paint),
@@ -39,11 +41,12 @@ def render(report: Report, *, color: bool = False, quiet: bool = False, verbose:
     if not quiet:
         blocks = (
             lambda: _head(report),
-            *blocks[:2],
+            *blocks[:3],
             lambda: _suites(report, paint),
             lambda: _legend(report),
+            lambda: scenarios(report.scenarios, paint, quiet=False, verbose=verbose),
             lambda: _evidence(report, verbose=verbose),
-            *blocks[2:],
+            *blocks[3:],
         )
     return joined(block() for block in blocks)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [ROOT / "ktlsctl" / "datapath" / f"{name}.c" for name in ("ring", "buf", "ktls", "bio")]
+SOURCES = [ROOT / "ktlsctl" / "datapath" / f"{name}.c" for name in ("ring", "buf", "ktls", "bio", "direct")]
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
 VALGRIND = ("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=all")
 #: 1 tries every fault (some 50,000 runs, two to three minutes); N each N-th, others at every scenario
@@ -28,6 +28,14 @@ def build(target: Path, *flags: str) -> Path:
     options = ("-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-DDATAPATH_FAULTS", include)
     subprocess.run(["cc", *options, *flags, harness, *SOURCES, "-o", target], check=True)
     return target
+
+
+def test_direct_operations_under_the_sanitizers(tmp_path: Path) -> None:
+    include = f"-I{ROOT / 'ktlsctl' / 'datapath'}"
+    flags = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", include)
+    harness = Path(__file__).with_name("direct_harness.c")
+    subprocess.run(["cc", *flags, harness, *SOURCES, "-o", tmp_path / "direct"], check=True)
+    assert "checks passed" in run([tmp_path / "direct"])
 
 
 def run(command: list[str | Path], timeout: int = 600) -> str:

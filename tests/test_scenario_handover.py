@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""handover: what moving plaintext past OpenSSL amounts to.  Kernels on which it moves are in the lab's tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ktlsctl.model import Finding, Status
+from ktlsctl.scenarios.handover import SIZE, Facts, Move, judge
+from ktlsctl.sessionfacts import Carried, Way
+from tests.trials import WAYS, judged_here
+
+FACTS = Facts(
+    Carried(True, True, True, True),
+    Move("send", True, 32, 40),
+    Move("splice", True, 64, 40),
+    Move("memory BIOs", True, 32, 60, 2 * SIZE),
+    (23, 21),
+)
+
+
+def test_calls_and_copies_are_told_per_mebibyte_beside_memory_bios() -> None:
+    found = judge(FACTS)
+    assert (found.status, found.sha256_ok, found.bytes) == (Status.OK, True, SIZE)
+    assert found.evidence["send"] == "intact; per MiB 16.0 calls to send, 20.0 to receive, 0 bytes copied"
+    assert str(found.evidence["memory BIOs"]).endswith("2097152 bytes copied")
+
+
+@pytest.mark.parametrize("name", ["send", "splice", "memory"])
+def test_wrong_bytes_are_not_known(name: str) -> None:
+    wrong = replace(getattr(FACTS, name), intact=False)
+    found = judge(replace(FACTS, **{name: wrong}))
+    assert (found.finding, found.sha256_ok) == (Finding.UNEXPLAINED, False)
+    assert wrong.name in found.reason
+
+
+@pytest.mark.parametrize("types", [(23,), (23, -1, 21), (21, 23)])
+def test_record_types_other_than_those_sent_are_not_known(types: tuple[int, ...]) -> None:
+    assert judge(replace(FACTS, record_types=types)).finding is Finding.UNEXPLAINED
+
+
+def test_a_direction_in_user_space_says_why_it_is_not_open() -> None:
+    closed = Move("send", None, absent="the kernel does not send here")
+    found = judge(replace(FACTS, send=closed, splice=replace(closed, name="splice"), record_types=()))
+    assert found.evidence["splice"] == "not open: the kernel does not send here"
+    assert found.status is Status.OK
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_kernel_tls_it_means_nothing_and_says_so(way: Way) -> None:
+    for result in judged_here("handover", way):
+        if result.finding is Finding.NOT_RUN:
+            assert "neither direction is in the kernel" in result.reason
+        else:
+            assert result.status is Status.OK, result
