@@ -66,10 +66,15 @@ def ready(lab_guest: Guest) -> Iterator[Guest]:
 
 def _files_and_processes(guest: Guest) -> str:
     """What a self-test could leave behind: temporary files, processes, listening sockets, open kTLS sockets."""
-    return guest.run(
-        "ls -A /tmp /dev/shm /var/tmp; ps -e -o comm= | grep -c -e python -e ktlsctl; ss -Hltn | wc -l; "
-        "lsmod | grep '^tls '"
-    ).out
+    # Of /tmp what this guest wrote: below may lie this machine's own, where other tests are at work meanwhile.
+    command = """
+        upper=$(findmnt -no OPTIONS /tmp | grep -o 'upperdir=[^,]*') || exit
+        ls -A "${upper#upperdir=}" /dev/shm /var/tmp || exit
+        ps -e -o comm= | grep -c -e python -e ktlsctl
+        ss -Hltn | wc -l
+        lsmod | grep '^tls '
+    """
+    return guest.run(command).check().out
 
 
 def test_the_whole_run_proves_every_cell_this_host_has_over_io_uring_and_leaves_nothing(ready: Guest) -> None:
