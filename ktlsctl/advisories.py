@@ -368,7 +368,8 @@ _OPENSSL = (
         "wrong data is sent after WANT_WRITE by programs that allow moving write buffers only after the handshake",
         _MEASURED,
         Remedy(f"set SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER before the handshake, {_NO_KTLS}"),
-        Span("3.0.0", None),
+        # Before, it is the defect above, whenever the mode is set.
+        Span("3.5.7", None),
         proof="bytes differ after SSL_write was repeated from another buffer, the mode set after the handshake",
     ),
     _openssl(

@@ -409,7 +409,8 @@ def selftest(
         )
         with _progress(f"testing with {', '.join(order.versions)} ..."):
             options = Options(libssl=(libssl,) if libssl else ())
-            report = test.run(LiveHost(), options, order, policy, catalogue.wanted(scenarios))
+            host = LiveHost()
+            report = test.run(host, options, order, policy, catalogue.wanted(scenarios, host.about.os))
     except PolicyError as error:
         raise click.UsageError(f"{error}.") from None
     except UnsupportedSystem as error:

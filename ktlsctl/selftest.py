@@ -114,7 +114,8 @@ def trials_of(order: Order, library: Library, wanted: Wanted) -> tuple[Trial, ..
     for version in order.versions:
         # TLS 1.3 has suites of its own, and all of their names begin alike.
         named = [name for name in order.suites if name.startswith("TLS_") is (version is TlsVersion.TLS13)]
-        promised = [suite_of[key] for key in order.promised if key[0] is version and key in suite_of]
+        # In the library's own order, which puts what is used most first.
+        promised = [suite for key, suite in suite_of.items() if key[0] is version and key in order.promised]
         offered = [suite for (of, _), suite in suite_of.items() if of is version]
         pools[version] = named if order.suites else promised or offered[:1]
     return tuple(

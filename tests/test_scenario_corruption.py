@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ktlsctl import advisories
-from ktlsctl.model import Finding, Status
+from ktlsctl.model import Finding, Status, TlsVersion
 from ktlsctl.scenarios.corruption import Case, Damage, Facts, judge
 from ktlsctl.scenarios.ending import NOTHING, Ending
 from ktlsctl.sessionfacts import Carried, Way
@@ -17,13 +17,13 @@ from tests.trials import WAYS, judged_here
 
 BAD_MAC = Ending(1, 74, "decryption failed or bad record mac, record layer failure, Bad message")
 ALERT = Ending(1, 0, "ssl/tls alert bad record mac")
-KERNEL = Case(Damage.BODY, True, True, 0, BAD_MAC, 1, NOTHING)
-USER = Case(Damage.BODY, False, True, 0, BAD_MAC, 0, ALERT)
+KERNEL = Case(Damage.BODY, True, True, False, 0, BAD_MAC, 1, NOTHING)
+USER = Case(Damage.BODY, False, True, False, 0, BAD_MAC, 0, ALERT)
 NO_ALERT = "openssl.alert-after-bad-record"
 
 
 def of(*cases: Case) -> Facts:
-    return Facts(Carried(server_rx=any(case.kernel for case in cases)), cases)
+    return Facts(Carried(server_rx=any(case.kernel for case in cases)), TlsVersion.TLS12, cases)
 
 
 def changed(case: Case, which: str, value: Any) -> Facts:
@@ -57,7 +57,7 @@ def test_damage_refused_by_the_kernel_with_an_alert_is_fine() -> None:
     ],
 )
 def test_what_the_header_gives_away_is_not_counted_by_the_kernel(damage: Damage, reason: str) -> None:
-    refused = Case(damage, True, True, 0, Ending(1, 0, reason), 0, ALERT)
+    refused = Case(damage, True, True, False, 0, Ending(1, 0, reason), 0, ALERT)
     assert judge(of(refused)).finding is Finding.FINE
     assert "TlsDecryptError rose by 1 instead of 0" in judge(of(replace(refused, errors=1))).reason
     assert "no alert told the sender" in judge(of(replace(refused, alert=NOTHING))).reason
@@ -73,11 +73,12 @@ def test_what_the_header_gives_away_is_not_counted_by_the_kernel(damage: Damage,
         (Damage.OVERSIZED, "encrypted length too long"),
         (Damage.OVERSIZED, "packet length too long"),
         (Damage.STUB, "invalid aad, internal error"),
+        (Damage.STUB, "invalid data, internal error, record layer failure"),
         (Damage.TAG, "cipher operation failed, decryption failed or bad record mac"),
     ],
 )
 def test_each_librarys_own_words_for_a_damage_are_right_in_user_space(damage: Damage, reason: str) -> None:
-    assert judge(of(Case(damage, False, True, 0, Ending(1, 0, reason), 0, ALERT))).finding is Finding.FINE
+    assert judge(of(Case(damage, False, True, False, 0, Ending(1, 0, reason), 0, ALERT))).finding is Finding.FINE
 
 
 @pytest.mark.parametrize("case", [KERNEL, USER], ids=["kernel", "user space"])
@@ -95,6 +96,20 @@ def test_anything_else_is_unexplained(case: Case, which: str, value: Any, said: 
     found = judge(changed(case, which, value))
     assert (found.status, found.finding) == (Status.CRITICAL, Finding.UNEXPLAINED)
     assert said in found.reason
+
+
+def test_the_kernel_may_look_past_the_outer_type_of_tls_1_3_and_only_there() -> None:
+    accepted = Case(Damage.TYPE, True, False, True, 0, NOTHING, 0, NOTHING)
+    found = judge(replace(of(accepted), version=TlsVersion.TLS13))
+    assert found.finding is Finding.FINE
+    assert found.evidence == {"kernel, type flipped": "accepted: the type that counts is inside"}
+    assert judge(of(accepted)).finding is Finding.UNEXPLAINED
+    for other in (
+        replace(accepted, accepted=False),
+        replace(accepted, kernel=False),
+        replace(accepted, damage=Damage.TAG),
+    ):
+        assert judge(replace(of(other), version=TlsVersion.TLS13)).finding is Finding.UNEXPLAINED
 
 
 def test_a_sender_that_user_space_did_not_tell_is_unexplained() -> None:

@@ -24,8 +24,13 @@ FACTS = Facts(
 def test_calls_and_copies_are_told_per_mebibyte_beside_memory_bios() -> None:
     found = judge(FACTS)
     assert (found.status, found.sha256_ok, found.bytes) == (Status.OK, True, SIZE)
-    assert found.evidence["send"] == "intact; per MiB 16.0 calls to send, 20.0 to receive, 0 bytes copied"
-    assert str(found.evidence["memory BIOs"]).endswith("2097152 bytes copied")
+    assert found.evidence["send"] == "intact; per MiB 16.0 calls to send, 20.0 to receive, 0 bytes copied in user space"
+    assert str(found.evidence["memory BIOs"]).endswith("2097152 bytes copied in user space")
+
+
+def test_where_openssl_receives_only_the_sender_is_counted() -> None:
+    found = judge(replace(FACTS, send=Move("send", True, 32, None), record_types=()))
+    assert found.evidence["send"] == "intact; per MiB 16.0 calls to send, 0 bytes copied in user space"
 
 
 @pytest.mark.parametrize("name", ["send", "splice", "memory"])

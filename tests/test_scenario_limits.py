@@ -24,7 +24,7 @@ def carried_with(setting: Setting) -> Carried:
 def facts(renegotiation: str | None = "no renegotiation", **changes: Session) -> Facts:
     """Kernel TLS on, every setting honoured; `changes` by the setting's name."""
     sessions = [changes.get(s.name, Session(s, carried_with(s), True)) for s in Setting]
-    return Facts(tuple(sessions), renegotiation)
+    return Facts(tuple(sessions), renegotiation, padding=True)
 
 
 def test_what_keeps_kernel_tls_off_is_named() -> None:
@@ -39,6 +39,12 @@ def test_what_keeps_kernel_tls_off_is_named() -> None:
 def test_block_padding_that_is_left_out_is_a_known_defect() -> None:
     found = judge(facts(BLOCK_PADDING=Session(Setting.BLOCK_PADDING, BOTH, True)))
     assert (found.status, found.known) == (Status.WARNING, ("openssl.padding-ignored",))
+
+
+def test_padding_that_tls_12_does_not_have_proves_and_refutes_nothing() -> None:
+    padded = {s.name: Session(s, BOTH, True) for s in (Setting.PADDING_CALLBACK, Setting.BLOCK_PADDING)}
+    found = judge(replace(facts(**padded), padding=False))
+    assert (found.status, found.known, found.refuted) == (Status.OK, (), ())
 
 
 @pytest.mark.parametrize("setting", sorted(set(MUST_BE_OFF) - {Setting.BLOCK_PADDING}))
@@ -68,7 +74,7 @@ def test_a_setting_that_the_library_does_not_have_is_said_and_proves_nothing() -
 
 
 def test_in_user_space_everything_may_be_set_and_renegotiated() -> None:
-    plain = Facts(tuple(Session(s, NONE, True) for s in Setting), "")
+    plain = Facts(tuple(Session(s, NONE, True) for s in Setting), "", padding=False)
     assert (judge(plain).status, judge(plain).refuted) == (Status.OK, ())
 
 

@@ -38,15 +38,11 @@ def test_records_that_stay_intact_in_user_space_refute_nothing() -> None:
 def test_stale_memory_is_data_corruption_and_names_who_is_affected() -> None:
     found = judge(replace(IN_KERNEL, before=Attempt(8, 7, 0), after=Attempt(8, 7, 0)))
     assert (found.status, found.finding) == (Status.CRITICAL, Finding.KNOWN)
-    assert found.known == (DEFECT, LATE)
+    assert found.known == (DEFECT,)
     assert found.sha256_ok is False
     assert "data corruption" in found.summary
     assert "Python" in found.reason
     assert "rust-openssl" in found.reason
-
-
-def test_only_what_was_seen_is_named() -> None:
-    assert judge(replace(IN_KERNEL, before=Attempt(8, 7, 0))).known == (DEFECT,)
 
 
 def test_a_mode_set_late_is_named_without_an_alarm_and_the_other_defect_refuted() -> None:

@@ -40,6 +40,7 @@ def of(*cases: Case) -> Facts:
         (Loss.MID_RECORD, END),
         (Loss.MID_RECORD, OLD_END),
         (Loss.END, END),
+        (Loss.END_OWN_BIO, END),
         (Loss.KILLED_SENDING, END),
         (Loss.KILLED_SENDING, RESET),
         (Loss.KILLED_RECEIVING, RESET),
@@ -52,10 +53,11 @@ def test_a_loss_that_is_reported_as_what_it_was_is_fine(loss: Loss, ending: Endi
 
 
 def test_an_end_that_the_kernel_received_and_the_library_named_rightly_refutes_the_defect() -> None:
-    assert judge(of(case(Loss.END, END, True))).refuted == (AS_LENGTH,)
+    assert judge(of(case(Loss.END_OWN_BIO, END, True))).refuted == (AS_LENGTH,)
+    assert judge(of(case(Loss.END, END, True))).refuted == ()
 
 
-@pytest.mark.parametrize("loss", [Loss.END, Loss.MID_RECORD, Loss.KILLED_SENDING])
+@pytest.mark.parametrize("loss", [Loss.END, Loss.END_OWN_BIO, Loss.MID_RECORD, Loss.KILLED_SENDING])
 def test_an_end_reported_as_a_length_is_the_known_defect(loss: Loss) -> None:
     found = judge(of(case(loss, LENGTH, True)))
     assert (found.status, found.finding, found.known) == (Status.WARNING, Finding.KNOWN, (AS_LENGTH,))

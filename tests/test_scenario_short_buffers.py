@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from ktlsctl.libssl import Connection
 from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.short_buffers import SIZE, Facts, Flow, judge
 from ktlsctl.sessionfacts import Carried, Way
+from ktlsctl.stage import End
 from tests.trials import WAYS, judged_here
 
 GOOD = Facts(Carried(True, True, True, True), SIZE, 4608, 4608, Flow(True, 5, 3), Flow(True, 6, 0))
@@ -42,6 +45,14 @@ def test_a_way_that_never_lacked_room_proves_nothing(which: str) -> None:
 
 def test_wrong_bytes_count_even_where_no_write_was_repeated() -> None:
     assert judge(replace(GOOD, up=Flow(False, 0, 0))).status is Status.CRITICAL
+
+
+def test_a_read_does_not_hide_that_an_earlier_write_waits_for_room() -> None:
+    """Both ends waited for bytes that neither could send, once a second at most, where the last call was a read."""
+    end = End.__new__(End)
+    for wants_write, full, expected in ((False, True, True), (True, False, True), (False, False, False)):
+        end.session = cast(Connection, SimpleNamespace(wants_write=wants_write, full=full))
+        assert end.wants_write is expected
 
 
 @pytest.mark.parametrize("way", WAYS)

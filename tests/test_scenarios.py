@@ -72,6 +72,11 @@ def test_without_a_name_the_sessions_and_the_quick_scenarios_run() -> None:
     assert wanted.scenarios
 
 
+def test_on_freebsd_only_what_was_named_runs_beside_the_sessions() -> None:
+    assert catalogue.wanted((), Os.FREEBSD) == catalogue.Wanted(True, ())
+    assert catalogue.wanted(("bulk",), Os.FREEBSD) == catalogue.Wanted(False, ("bulk",))
+
+
 def test_a_named_scenario_runs_alone_and_all_runs_everything() -> None:
     assert catalogue.wanted(("bulk",)) == catalogue.Wanted(False, ("bulk",))
     assert catalogue.wanted(("session",)) == catalogue.Wanted(True, ())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ktlsctl.codec import decode
-from ktlsctl.model import ScenarioResult, Status, TlsVersion
+from ktlsctl.model import Os, ScenarioResult, Status, TlsVersion
 from ktlsctl.scenarios import (
     bulk,
     corruption,
@@ -151,7 +151,7 @@ CATALOGUE: tuple[Scenario, ...] = (
         many.Facts,
         many.judge,
         versions=(TlsVersion.TLS12,),
-        patience=120.0,
+        patience=240.0,
     ),
     Scenario(
         "handover",
@@ -182,10 +182,14 @@ class Wanted:
     scenarios: tuple[str, ...]
 
 
-def wanted(names: Sequence[str]) -> Wanted:
-    """What these names ask for, in running order; none: the sessions and the quick scenarios."""
+def wanted(names: Sequence[str], system: Os = Os.LINUX) -> Wanted:
+    """What these names ask for, in running order; none: the sessions and the quick scenarios.
+
+    On FreeBSD, where no scenario has ever been run, only those that were named.
+    """
     if not names:
-        return Wanted(True, tuple(scenario.name for scenario in CATALOGUE if scenario.quick))
+        quick = tuple(scenario.name for scenario in CATALOGUE if scenario.quick)
+        return Wanted(True, quick if system is Os.LINUX else ())
     everything = ALL in names
     chosen = tuple(scenario.name for scenario in CATALOGUE if everything or scenario.name in names)
     return Wanted(everything or SESSION in names, chosen)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ktlsctl.model import Status
+from ktlsctl.model import Status, TlsVersion
 from ktlsctl.scenarios.ending import BAD_RECORD_MAC, TOO_LONG, Ending
 from ktlsctl.scenarios.judgement import Judgement, fine, known, unexplained
 from ktlsctl.sessionfacts import Carried
@@ -35,7 +35,7 @@ class Damage(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Case:
     """`kernel`: whether the receiver's records were the kernel's to decrypt.  `delivered`: exactly the records before
-    the damage.  `more`: bytes that came after the error.
+    the damage, `accepted`: all that was sent, as if there were no damage.  `more`: bytes that came after the error.
 
     `errors`: by how much TlsDecryptError rose, None where it could not be asked.  `alert`: what the sender got to know
     while the receiver kept its socket open.
@@ -44,6 +44,7 @@ class Case:
     damage: Damage
     kernel: bool
     delivered: bool
+    accepted: bool
     more: int
     ending: Ending
     errors: int | None
@@ -53,6 +54,7 @@ class Case:
 @dataclass(frozen=True, slots=True)
 class Facts:
     carried: Carried
+    version: TlsVersion
     cases: tuple[Case, ...]
 
 
@@ -71,10 +73,16 @@ _USER_SPACE = {
     Damage.VERSION: (_VERSION,),
     Damage.FOREIGN: (_VERSION, "bad record type"),
     Damage.OVERSIZED: (TOO_LONG, "encrypted length too long"),
-    Damage.STUB: (BAD_RECORD_MAC, "length too short", "invalid aad"),
+    Damage.STUB: (BAD_RECORD_MAC, "length too short", "internal error"),
 }
 
 _NO_ALERT = "openssl.alert-after-bad-record"
+
+
+def _harmless(case: Case, version: TlsVersion) -> bool:
+    """In TLS 1.3 the type that counts is the one inside; the kernel does not look at the outer one, and authenticates
+    what it must be instead (tls_make_aad in net/tls/tls.h)."""
+    return case.kernel and case.damage is Damage.TYPE and version is TlsVersion.TLS13 and case.accepted
 
 
 def _problems(case: Case) -> Iterator[str]:
@@ -97,9 +105,16 @@ def _words(damage: Damage) -> tuple[str, ...]:
     return _USER_SPACE.get(damage, (BAD_RECORD_MAC,))
 
 
+def _name(case: Case) -> str:
+    return f"{'kernel' if case.kernel else 'user space'}, {case.damage}"
+
+
 def judge(facts: Facts) -> Judgement:
-    evidence = {f"{'kernel' if case.kernel else 'user space'}, {case.damage}": str(case.ending) for case in facts.cases}
+    evidence = {_name(case): str(case.ending) for case in facts.cases}
     for case in facts.cases:
+        if _harmless(case, facts.version):
+            evidence[_name(case)] = "accepted: the type that counts is inside"
+            continue
         problems = "; ".join(_problems(case))
         if problems:
             where = "by the kernel" if case.kernel else "in user space"
@@ -113,7 +128,7 @@ def judge(facts: Facts) -> Judgement:
     summary = f"{len(facts.cases)} kinds of damage refused, nothing of them delivered"
     if kernel:
         summary = f"{len(kernel)} kinds of damage refused by the kernel and in user space, nothing of them delivered"
-    if any(not case.alert for case in kernel):
+    if any(case.ending and not case.alert for case in kernel):
         return known(
             Status.OK,
             summary,

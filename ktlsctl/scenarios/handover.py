@@ -18,13 +18,13 @@ APPLICATION_DATA, ALERT = 23, 21
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One way of moving SIZE bytes.  `calls`: system calls of the sender and of the receiver; `copied`: bytes that the
+    """One way of moving SIZE bytes.  Calls: system calls, None where OpenSSL received; `copied`: bytes that the
     program itself moved from one buffer of its own to another.  `intact` None: this way was not open (`absent`)."""
 
     name: str
     intact: bool | None
     sender_calls: int = 0
-    receiver_calls: int = 0
+    receiver_calls: int | None = 0
     copied: int = 0
     absent: str = ""
 
@@ -33,10 +33,11 @@ class Move:
         if self.intact is None:
             return f"not open: {self.absent}"
         per_mib = SIZE >> 20
-        calls = f"{self.sender_calls / per_mib:.1f} calls to send, {self.receiver_calls / per_mib:.1f} to receive"
-        return (
-            f"{'intact' if self.intact else 'DIFFERENT BYTES'}; per MiB {calls}, {self.copied // per_mib} bytes copied"
-        )
+        said = "intact" if self.intact else "DIFFERENT BYTES"
+        calls = f"{self.sender_calls / per_mib:.1f} calls to send"
+        if self.receiver_calls is not None:
+            calls += f", {self.receiver_calls / per_mib:.1f} to receive"
+        return f"{said}; per MiB {calls}, {self.copied // per_mib} bytes copied in user space"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Setting(StrEnum):
     ENCRYPT_THEN_MAC = "encrypt-then-MAC (CBC)"
 
 
-#: Directions that no library hands over with this set.  Which ones max_send_fragment costs depends on the version.
+#: Directions that the kernel must not have with this set.  Which ones max_send_fragment costs depends on the version.
 MUST_BE_OFF = {
     Setting.MAX_FRAGMENT_LENGTH: ("tx", "rx"),
     Setting.PADDING_CALLBACK: ("tx",),
@@ -31,6 +31,8 @@ MUST_BE_OFF = {
     Setting.COMPRESSION: ("tx", "rx"),
     Setting.ENCRYPT_THEN_MAC: ("tx", "rx"),
 }
+#: What only records of TLS 1.3 have (RFC 8446 section 5.4): in TLS 1.2 setting it means nothing.
+PADDING = (Setting.PADDING_CALLBACK, Setting.BLOCK_PADDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`renegotiation`: what SSL_renegotiate on the plain session said, empty when it was accepted; None in TLS 1.3."""
+    """`padding`: whether records of this version can be padded.  `renegotiation`: what SSL_renegotiate on the plain
+    session said, empty when it was accepted; None where there is none (TLS 1.3)."""
 
     sessions: tuple[Session, ...]
     renegotiation: str | None
+    padding: bool
 
 
 def judge(facts: Facts) -> Judgement:
@@ -81,10 +85,11 @@ def judge(facts: Facts) -> Judgement:
 
 
 def _judge_carried(facts: Facts, carried: Carried, evidence: dict[str, str]) -> Judgement:
+    void = () if facts.padding else PADDING
     on = [
         (session, [name for name in MUST_BE_OFF.get(session.setting, ()) if getattr(session.carried, name)])
         for session in facts.sessions
-        if not session.absent
+        if not session.absent and session.setting not in void
     ]
     ignored = [session for session, names in on if names and session.setting is Setting.BLOCK_PADDING]
     others = [session for session, names in on if names and session.setting is not Setting.BLOCK_PADDING]
@@ -113,7 +118,7 @@ def _judge_carried(facts: Facts, carried: Carried, evidence: dict[str, str]) -> 
             carried,
             evidence=evidence,
         )
-    tried = [session for session in facts.sessions if session.setting is Setting.BLOCK_PADDING and not session.absent]
+    tried = [session for session, _ in on if session.setting is Setting.BLOCK_PADDING]
     return fine(said, carried, refuted=("openssl.padding-ignored",) if tried else (), evidence=evidence)
 
 

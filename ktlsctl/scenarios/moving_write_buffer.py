@@ -67,7 +67,7 @@ def judge(facts: Facts) -> Judgement:
             Status.CRITICAL,
             f"data corruption: {before.stale} of {facts.records} records carried memory that was no longer the data",
             "OpenSSL repeats a kernel TLS write from the first attempt's address, silently; this concerns " + _USERS,
-            (DEFECT, LATE) if after.stale else (DEFECT,),
+            (DEFECT,),
             carried,
             evidence=evidence,
             size=size,

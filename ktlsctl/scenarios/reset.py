@@ -21,6 +21,7 @@ class Loss(StrEnum):
     RESET_WRITING = "reset while we write"
     MID_RECORD = "closed within a record"
     END = "closed without close_notify"
+    END_OWN_BIO = "closed without close_notify, over OpenSSL's own BIO"
     KILLED_SENDING = "killed while it sends"
     KILLED_RECEIVING = "killed while it leaves our data unread"
 
@@ -51,6 +52,7 @@ class Facts:
 _EOF_AS_LENGTH = "openssl.eof-without-close-notify"
 #: SSL_ERROR_SYSCALL of openssl/ssl.h
 _SYSCALL = 5
+_ENDS = (Loss.MID_RECORD, Loss.END, Loss.END_OWN_BIO)
 _KILLS = (Loss.KILLED_SENDING, Loss.KILLED_RECEIVING)
 
 
@@ -64,12 +66,11 @@ def _is_end(ending: Ending) -> bool:
 
 
 def _is_length(case: Case) -> bool:
-    ends = case.loss in (Loss.MID_RECORD, Loss.END, Loss.KILLED_SENDING)
-    return case.kernel_rx and ends and case.ending.says(TOO_LONG)
+    return case.kernel_rx and case.loss in (*_ENDS, Loss.KILLED_SENDING) and case.ending.says(TOO_LONG)
 
 
 def _is_expected(case: Case) -> bool:
-    if case.loss in (Loss.MID_RECORD, Loss.END):
+    if case.loss in _ENDS:
         return _is_end(case.ending)
     # Who is killed with our bytes unread resets the connection, else it just ends.
     return _is_reset(case.ending) or (case.loss in _KILLS and _is_end(case.ending))
@@ -113,7 +114,8 @@ def judge(facts: Facts) -> Judgement:
             facts.carried,
             evidence=evidence,
         )
-    received = any(case.kernel_rx and _is_end(case.ending) for case in facts.cases)
+    # The defect is in OpenSSL's own BIO: another one says nothing about it.
+    received = any(case.kernel_rx and case.loss is Loss.END_OWN_BIO for case in facts.cases)
     return fine(
         f"{len(facts.cases)} ways to lose a peer reported, and all that it held given back",
         facts.carried,

@@ -47,7 +47,7 @@ def run(ground: Ground) -> Facts:
     if any(case.kernel for case in cases):
         # The same in user space, on the same host: what the library itself makes of it.
         cases += [_case(ground, damage, False, carried) for damage in damages]
-    return Facts(Carried.of_all(carried), tuple(cases))
+    return Facts(Carried.of_all(carried), ground.version, tuple(cases))
 
 
 def _has_explicit_nonce(ground: Ground) -> bool:
@@ -83,7 +83,10 @@ def _case(ground: Ground, damage: Damage, ktls: bool, carried: list[Carried]) ->
     relay.to_server.inject(b"".join(records[:unharmed]))
     relay.drive(ends, ground.deadline, "reading whole records", partial(_reached, reader, len(whole)))
     relay.to_server.inject(damaged(*records))
-    relay.drive(ends, ground.deadline, f"waiting for the refusal of a record ({damage})", partial(_ended, reader))
+    total = sum(_SIZES)
+    relay.drive(
+        ends, ground.deadline, f"waiting for the refusal of a record ({damage})", partial(_reached, reader, total)
+    )
     after = ground.counters().get("TlsDecryptError")
     more = _read_on(server)
     relay.settle(ends, ground.deadline)
@@ -97,6 +100,7 @@ def _case(ground: Ground, damage: Damage, ktls: bool, carried: list[Carried]) ->
         damage,
         carried[-1].server_rx,
         bytes(reader.data) == whole,
+        bytes(reader.data) == b"".join(payloads),
         more,
         reader.ending,
         None if before is None or after is None else after - before,

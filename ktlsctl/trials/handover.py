@@ -158,7 +158,7 @@ def _move(
         return stream.done or (False if pushed or arrived else None)
 
     ground.drive(ends, f"moving data by {name}", step)
-    return Move(name, stream.intact, calls[0], calls[1])
+    return Move(name, stream.intact, calls[0], None if direct is None else calls[1])
 
 
 def _sender(ground: Ground, mover: Mover, end: End) -> tuple[bytes, Callable[[int], int]]:

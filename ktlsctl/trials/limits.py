@@ -33,7 +33,7 @@ def run(ground: Ground) -> Facts:
     ]
     if ground.version is TlsVersion.TLS12:
         others.append(_session(ground, Setting.ENCRYPT_THEN_MAC, _cbc))
-    return Facts((plain, *others), renegotiation)
+    return Facts((plain, *others), renegotiation, ground.version is TlsVersion.TLS13)
 
 
 def _plain(ground: Ground) -> tuple[Session, str | None]:

@@ -31,7 +31,6 @@ class Lane:
         self._inbound, self._outbound = bytearray(), bytearray()
         self._ended = self._closed = False
         self.tamper: Callable[[bytes], bytes] = bytes
-        self.records = 0
         self.held = False
         self.let = 0
         self.cut: int | None = None
@@ -79,7 +78,6 @@ class Lane:
                 return
             record = bytes(self._inbound[:size])
             del self._inbound[:size]
-            self.records += 1
             self._outbound += self.tamper(record)
 
     def _give(self) -> bool:
@@ -106,7 +104,7 @@ class Lane:
             # Nobody is there any more: what was meant for them is lost.
             self._ended = True
             self._outbound.clear()
-        if self._ended:
+        if self._ended and not self._outbound:
             self._closed = True
             with suppress(OSError):
                 self._target.shutdown(socket.SHUT_WR)

@@ -18,7 +18,7 @@ from ktlsctl.scenarios.ending import Ending
 from ktlsctl.scenarios.reset import Case, Facts, Loss
 from ktlsctl.servant import die_with_parent
 from ktlsctl.sessionfacts import Carried
-from ktlsctl.stage import MAX_RECORD, Deadline, End, Pair, Road, drive
+from ktlsctl.stage import MAX_RECORD, Deadline, End, Pair, Road, drive, handshake, transfer
 from ktlsctl.trials.ground import Ground
 from ktlsctl.trials.reading import Reader, ended
 from ktlsctl.trials.relay import Relay
@@ -118,6 +118,26 @@ def _end(ground: Ground, block: bytes) -> _Seen:
     return _Seen(carried, bytes(reader.data) == block, reader.ending)
 
 
+def _end_own_bio(ground: Ground, block: bytes) -> _Seen:
+    """Over OpenSSL's own BIO whatever the datapath is: it is what programs use."""
+    pair = ground.sockets()
+    server: End = ground.closing(End(ground.contexts[0], pair.server, None))
+    client: End = ground.closing(End(ground.contexts[1], pair.client, None))
+    ends = server, client
+    for end in ends:
+        end.session.force(ground.version, ground.suite)
+    handshake(ends, None, ground.deadline)
+    transfer(ends, None, ground.deadline, b"?", b"!")
+    carried = ground.carried(ends)
+    drive(ends, None, ground.deadline, "writing", partial(_written, client, block))
+    client.sock.shutdown(socket.SHUT_WR)
+    reader = Reader(server)
+    drive((server,), None, ground.deadline, "waiting for the end", partial(_ended, reader))
+    server.close()
+    client.close()
+    return _Seen(carried, bytes(reader.data) == block, reader.ending)
+
+
 def _killed_sending(ground: Ground, block: bytes) -> _Seen:
     server, pid = _forked(ground, block, sends=True)
     reader = Reader(server)
@@ -151,6 +171,7 @@ _LOSSES: Mapping[Loss, Callable[[Ground, bytes], _Seen]] = {
     Loss.RESET_WRITING: _reset_writing,
     Loss.MID_RECORD: _mid_record,
     Loss.END: _end,
+    Loss.END_OWN_BIO: _end_own_bio,
     Loss.KILLED_SENDING: _killed_sending,
     Loss.KILLED_RECEIVING: _killed_receiving,
 }

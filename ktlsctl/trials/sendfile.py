@@ -87,8 +87,12 @@ class Progress:
         return moved
 
     @property
+    def arrived(self) -> bool:
+        return self.stream.received >= len(self.stream.payload)
+
+    @property
     def done(self) -> bool:
-        return self.ended and self.stream.received >= len(self.stream.payload)
+        return self.ended and self.arrived
 
     def case(self, mode: Mode, stalled: bool) -> Case:
         stream = self.stream
@@ -141,7 +145,8 @@ def _blocking(ground: Ground, fd: int, content: bytes) -> list[Case]:
 
         def step(at: Progress = progress, call: Call = call, quiet: Deadline = quiet) -> bool | None:
             moved = at.stream.receive(client)
-            return (call.over and (at.done or at.waits > 0)) or quiet.left <= 0 or (False if moved else None)
+            gone = at.arrived or (call.over and at.waits > 0) or quiet.left <= 0
+            return gone or (False if moved else None)
 
         try:
             ground.drive((client,), "receiving a file from a blocking call", step)
