@@ -10,7 +10,7 @@ import pytest
 
 from ktlsctl import advisories
 from ktlsctl.model import Finding, Status
-from ktlsctl.scenarios.ending import Ending
+from ktlsctl.scenarios.ending import NOTHING, Ending
 from ktlsctl.scenarios.key_update import FATAL, POLL_STALL, WRONG_KEY, Case, Facts, Stall, judge
 from ktlsctl.sessionfacts import Carried, Way
 from tests.trials import WAYS, judged_here
@@ -72,7 +72,9 @@ def test_a_library_that_gives_up_is_the_known_defect() -> None:
 
 def test_the_other_end_s_word_is_part_of_the_evidence() -> None:
     broken = Case("server", False, ALL, "server", "sending record 1 after it", NO_LAYER, BAD_MAC)
-    assert "the other end is told: decryption failed" in str(judge(Facts((broken,), None, 0)).evidence["server"])
+    assert "the other end then fails too: decryption failed" in str(judge(Facts((broken,), None, 0)).evidence["server"])
+    silent = replace(broken, other=NOTHING)
+    assert "the other end notices nothing" in str(judge(Facts((silent,), None, 0)).evidence["server"])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ def test_a_fallback_says_why_where_the_datapath_knows() -> None:
     assert evidence["server, whole record, read_ahead"] == "in user space"
 
 
+def test_a_direction_that_other_cases_had_in_the_kernel_was_kept_by_the_library() -> None:
+    evidence = judge(of(KERNEL, replace(USER, role="client"), USER)).evidence
+    assert evidence["client, whole record, read_ahead"] == "in user space: the library kept it"
+    assert evidence["server, whole record, read_ahead"] == "in user space"
+
+
 @pytest.mark.parametrize("which", ["first", "rest"])
 def test_other_bytes_than_were_sent_are_unexplained_and_wrong(which: str) -> None:
     wrong = replace(KERNEL, first=False) if which == "first" else replace(KERNEL, rest=False)

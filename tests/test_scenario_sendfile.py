@@ -13,15 +13,21 @@ from ktlsctl.scenarios.sendfile import FILE_SIZE, FREEBSD_REPLAY, RANGES, Case, 
 from ktlsctl.sessionfacts import Carried, Way
 from tests.trials import WAYS, judged_here
 
-SHORT = Case(Mode.SHORT, 0, 70_000, 70_000, 70_000, 70_000, calls=9, waits=8, stalled=False, intact=True)
-BLOCKING = Case(Mode.BLOCKING, 4097, 100, 100, 100, 100, calls=1, waits=0, stalled=False, intact=True)
+SHORT = Case(Mode.SHORT, 0, 70_000, 70_000, 70_000, 70_000, calls=9, waits=8, short=2, stalled=False, intact=True)
+BLOCKING = Case(Mode.BLOCKING, 4097, 100, 100, 100, 100, calls=1, waits=0, short=0, stalled=False, intact=True)
 GOOD = Facts(Carried(server_tx=True), Os.LINUX, "", True, (SHORT, BLOCKING))
 
 
 def test_files_that_arrive_whole_are_fine() -> None:
     found = judge(GOOD)
     assert (found.status, found.finding, found.bytes, found.sha256_ok) == (Status.OK, Finding.FINE, 70_100, True)
-    assert found.evidence == {"cases": 2, "calls": 10, "want_write": 8, "zerocopy": "taken by the kernel"}
+    assert found.evidence == {
+        "cases": 2,
+        "calls": 10,
+        "want_write": 8,
+        "short_calls": 2,
+        "zerocopy": "taken by the kernel",
+    }
 
 
 @pytest.mark.parametrize(("zerocopy", "said"), [(False, "not taken"), (None, "cannot be told")])
@@ -61,15 +67,21 @@ def test_on_freebsd_a_file_damaged_after_short_calls_is_the_known_defect() -> No
 
 
 @pytest.mark.parametrize(
-    "damaged", [replace(SHORT, waits=0, intact=False), replace(BLOCKING, intact=False)], ids=["no wait", "blocking"]
+    "damaged",
+    [replace(SHORT, waits=0, short=0, intact=False), replace(BLOCKING, intact=False)],
+    ids=["no wait", "blocking"],
 )
 def test_on_freebsd_other_damage_is_not_the_known_defect(damaged: Case) -> None:
     assert judge(replace(GOOD, system=Os.FREEBSD, cases=(damaged,))).finding is Finding.UNEXPLAINED
 
 
 def test_a_send_buffer_that_was_never_full_proves_nothing() -> None:
-    found = judge(replace(GOOD, cases=(replace(SHORT, waits=0), BLOCKING)))
+    found = judge(replace(GOOD, cases=(replace(SHORT, waits=0, short=0), BLOCKING)))
     assert (found.status, found.finding) == (Status.UNKNOWN, Finding.NOT_RUN)
+
+
+def test_a_call_that_sent_a_part_met_a_full_buffer_too() -> None:
+    assert judge(replace(GOOD, cases=(replace(SHORT, waits=0, short=1), BLOCKING))).finding is Finding.FINE
 
 
 def test_the_ranges_are_what_breaks_sendfile() -> None:

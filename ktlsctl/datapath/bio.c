@@ -294,7 +294,9 @@ static int bio_write(struct dbio *b, const char *in, int len)
 	} else {
 		n = transfer(b, RING_SEND, (void *)(uintptr_t)in, (size_t)len);
 	}
-	if (transient(n))
+	/* Nothing is kept once the kernel has TX.  It would make flush() fail, and in a handshake with early data the
+	 * BIO_f_buffer above drops a flush's retry flags: OpenSSL 3.0 took that for the end. */
+	if (transient(n) && !b->in_kernel[true])
 		n = keep(b, in, (size_t)len);
 	if (n < 0)
 		return failed(b, n, FLAG_WRITE);

@@ -106,7 +106,7 @@ CATALOGUE: tuple[Scenario, ...] = (
     Scenario(
         "key-update",
         "A TLS 1.3 KeyUpdate from either side changes the kernel's keys, and poll tells of the data behind it.",
-        1.0,
+        1.5,
         key_update.Facts,
         key_update.judge,
         versions=(TlsVersion.TLS13,),
@@ -115,7 +115,7 @@ CATALOGUE: tuple[Scenario, ...] = (
         "corruption",
         "Records flipped, cut, reordered, replayed or oversized on their way are refused with the right error, counted "
         "once, and nothing of them is delivered.",
-        2.0,
+        3.0,
         corruption.Facts,
         corruption.judge,
     ),
@@ -123,7 +123,7 @@ CATALOGUE: tuple[Scenario, ...] = (
         "reset",
         "A peer that resets, ends within a record or without close_notify, or is killed, is reported, and all that it "
         "held is given back.",
-        1.0,
+        1.5,
         reset.Facts,
         reset.judge,
     ),
@@ -131,7 +131,7 @@ CATALOGUE: tuple[Scenario, ...] = (
         "read-ahead",
         "Data that comes in one segment with the Finished message is never delivered as ciphertext, and the report "
         "says whether the kernel receives then.",
-        1.5,
+        2.0,
         read_ahead.Facts,
         read_ahead.judge,
         quick=True,

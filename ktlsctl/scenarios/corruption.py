@@ -124,11 +124,12 @@ def judge(facts: Facts) -> Judgement:
                 facts.carried,
                 evidence=evidence,
             )
-    kernel = [case for case in facts.cases if case.kernel]
+    # Which is no refusal, and harmless.
+    kernel = [case for case in facts.cases if case.kernel and not _harmless(case, facts.version)]
     summary = f"{len(facts.cases)} kinds of damage refused, nothing of them delivered"
     if kernel:
         summary = f"{len(kernel)} kinds of damage refused by the kernel and in user space, nothing of them delivered"
-    if any(case.ending and not case.alert for case in kernel):
+    if any(not case.alert for case in kernel):
         return known(
             Status.OK,
             summary,

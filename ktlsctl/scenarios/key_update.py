@@ -140,5 +140,5 @@ def _known(case: Case) -> str:
 def _shown(case: Case) -> str:
     if not case.failed:
         return "works"
-    told = f", the other end is told: {case.other}" if case.other else ", the other end is told nothing"
-    return f"{case.failed} fails {case.doing}: {case.ending}{told}"
+    other = f"the other end then fails too: {case.other}" if case.other else "the other end notices nothing"
+    return f"{case.failed} fails {case.doing}: {case.ending}; {other}"

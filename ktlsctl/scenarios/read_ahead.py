@@ -49,21 +49,25 @@ def _name(case: Case) -> str:
     return f"{case.role}, {glued}{', read_ahead' * case.read_ahead}"
 
 
-def _where(case: Case) -> str:
+def _where(case: Case, carried: Carried) -> str:
     if case.kernel:
         return "in the kernel"
-    return f"in user space: {case.handover}, {case.leftover} bytes" if case.leftover else "in user space"
+    if case.leftover:
+        return f"in user space: {case.handover}, {case.leftover} bytes"
+    # OpenSSL before 3.2 keeps a direction whose record it has begun to read (ssl/t1_enc.c), and tells nobody.
+    kept = carried.client_rx if case.role == "client" else carried.server_rx
+    return "in user space: the library kept it" if kept else "in user space"
 
 
 def judge(facts: Facts) -> Judgement:
-    evidence = {_name(case): _where(case) for case in facts.cases}
+    evidence = {_name(case): _where(case, facts.carried) for case in facts.cases}
     for case in facts.cases:
         wrong = "" if case.first and case.rest else "SSL_read gave other bytes than were sent"
         problem = f"SSL_read failed: {case.ending}" if case.ending else wrong
         if problem:
             return unexplained(
                 "data behind Finished goes wrong",
-                f"{_name(case)}, received {_where(case)}: {problem}",
+                f"{_name(case)}, received {_where(case, facts.carried)}: {problem}",
                 facts.carried,
                 evidence=evidence,
                 intact=None if case.ending else False,

@@ -38,7 +38,8 @@ class Mode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Case:
     """One range in one mode.  `expected`: bytes of the range that the file has, `sent` what the calls said,
-    `arrived` what the client read.  `waits`: calls that found no room.  `stalled`: nothing moved any more."""
+    `arrived` what the client read.  `waits`: calls that found no room, `short`: those that found too little.
+    `stalled`: nothing moved any more."""
 
     mode: Mode
     offset: int
@@ -48,6 +49,7 @@ class Case:
     arrived: int
     calls: int
     waits: int
+    short: int
     stalled: bool
     intact: bool
 
@@ -74,6 +76,7 @@ def judge(facts: Facts) -> Judgement:
         "cases": len(facts.cases),
         "calls": sum(case.calls for case in facts.cases),
         "want_write": sum(case.waits for case in facts.cases),
+        "short_calls": sum(case.short for case in facts.cases),
         "zerocopy": {True: "taken by the kernel", False: "not taken", None: "cannot be told here"}[facts.zerocopy],
     }
     size = sum(case.expected for case in facts.cases)
@@ -84,7 +87,7 @@ def judge(facts: Facts) -> Judgement:
     bad = [case for case in facts.cases if case.stalled or not case.intact]
     if bad:
         return _failed(facts, bad, {**evidence, "failed": tuple(map(str, bad))}, size)
-    if not any(case.waits for case in facts.cases if case.mode is Mode.SHORT):
+    if not any(case.waits or case.short for case in facts.cases if case.mode is Mode.SHORT):
         return not_run(
             "nothing proved",
             "the send buffer was never full, so no call had to be repeated",
@@ -92,7 +95,8 @@ def judge(facts: Facts) -> Judgement:
             evidence=evidence,
         )
     return fine(
-        f"{len(facts.cases)} files intact, {size} bytes, {evidence['want_write']} calls repeated",
+        f"{len(facts.cases)} files intact, {size} bytes, {evidence['want_write']} calls found no room, "
+        f"{evidence['short_calls']} too little",
         facts.carried,
         evidence=evidence,
         size=size,
@@ -116,7 +120,7 @@ def _without_kernel(facts: Facts) -> Judgement:
 
 def _failed(facts: Facts, bad: list[Case], evidence: Evidence, size: int) -> Judgement:
     wrong = [case for case in bad if not case.stalled]
-    if wrong and facts.system is Os.FREEBSD and all(c.mode is not Mode.BLOCKING and c.waits for c in bad):
+    if wrong and facts.system is Os.FREEBSD and all(c.mode is not Mode.BLOCKING and c.waits + c.short for c in bad):
         return known(
             Status.CRITICAL,
             f"{len(wrong)} of {len(facts.cases)} files arrived damaged",

@@ -149,10 +149,11 @@ class Exchange:
             self._read()
 
     def _read(self) -> None:
+        session = self._server.session
         while self._reading_early:
             if not self._read_early():
+                self._read_want_write += session.wants_write
                 return
-        session = self._server.session
         data = session.read_some(MAX_RECORD)
         self._late += data
         self._read_want_write += session.wants_write

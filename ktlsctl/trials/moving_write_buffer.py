@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ktlsctl.libssl import SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
-from ktlsctl.scenarios.moving_write_buffer import RECORD, RECORDS, SEND_BUFFER, Attempt, Facts
+from ktlsctl.scenarios.moving_write_buffer import RECORD, RECORDS, SHORT_BUFFER, Attempt, Facts
 from ktlsctl.sessionfacts import Carried
 from ktlsctl.stage import End, transfer
 from ktlsctl.trials.ground import Ground
@@ -21,7 +21,7 @@ def run(ground: Ground) -> Facts:
 
 
 def _attempt(ground: Ground, *, late: bool) -> tuple[Attempt, Carried]:
-    ends = server, client = ground.ends(ground.sockets(send_buffer=SEND_BUFFER))
+    ends = server, client = ground.ends(ground.sockets(send_buffer=SHORT_BUFFER, receive_buffer=SHORT_BUFFER))
     if not late:
         server.session.allow(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER)
     ground.handshake(ends)

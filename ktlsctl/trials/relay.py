@@ -15,7 +15,7 @@ from ktlsctl.stage import Deadline, End, Pair
 #: Bytes of a record's header: type, version (2), length (2).
 HEADER = 5
 #: Seconds between two looks at sockets that said nothing: what a ring still has in flight moves in between.
-_NAP = 0.02
+_NAP = 0.01
 
 
 class Lane:

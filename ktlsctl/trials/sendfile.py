@@ -69,6 +69,7 @@ class Progress:
     stream: Stream
     calls: int = 0
     waits: int = 0
+    short: int = 0
     ended: bool = False
 
     def send(self, server: End, fd: int) -> bool:
@@ -76,11 +77,13 @@ class Progress:
         moved = False
         while not self.ended:
             self.calls += 1
-            sent = server.session.sendfile(fd, self.offset + self.stream.sent, self.asked - self.stream.sent)
+            size = self.asked - self.stream.sent
+            sent = server.session.sendfile(fd, self.offset + self.stream.sent, size)
             if sent is None:
                 self.waits += 1
                 break
             self.stream.sent += sent
+            self.short += sent < size and self.stream.sent < len(self.stream.payload)
             # 0 is the end of the file, when more was asked for than there is.
             self.ended = not sent or self.stream.sent == self.asked
             moved = True
@@ -99,7 +102,7 @@ class Progress:
         intact = stream.intact and stream.sent == len(stream.payload)
         return Case(
             mode, self.offset, self.asked, len(stream.payload), stream.sent, stream.received, self.calls, self.waits,
-            stalled, intact,
+            self.short, stalled, intact,
         )  # fmt: skip
 
 
