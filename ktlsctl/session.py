@@ -24,10 +24,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ktlsctl import datapath, evidence
+from ktlsctl import datapath, evidence, freebsdkernel
 from ktlsctl.ciphers import bulk_cipher
 from ktlsctl.codec import decode, encode
-from ktlsctl.facts import capability, tlsstat
+from ktlsctl.facts import capability, ktlsgauges, tlsstat
 from ktlsctl.libssl import SSL_OP_ENABLE_KTLS, Context, Libssl, TlsError
 from ktlsctl.model import Direction, TlsVersion
 from ktlsctl.servant import die_with_parent, signal_name
@@ -254,6 +254,9 @@ def _sequence(end: End, direction: Direction) -> int | None:
 
 
 def _counters() -> Mapping[str, int]:
+    """The kernel's own, by its own names; on FreeBSD those of all sockets of the system."""
+    if sys.platform != "linux":
+        return freebsdkernel.numbers(freebsdkernel.LiveCalls(), (ktlsgauges.OFFLOAD_TOTAL, *ktlsgauges.TROUBLE))
     try:
         with open(tlsstat.PATH, "rb") as file:
             return tlsstat.parse(file.read())

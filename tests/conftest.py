@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from hypothesis import settings
 
+from tests.elsewhere import LINUX_ALONE
 from tests.lab.fixtures import lab_guest
 
 # Tests never assert on time: a busy machine is not a failure.
@@ -12,3 +15,6 @@ settings.register_profile("ktlsctl", deadline=None)
 settings.load_profile("ktlsctl")
 
 __all__ = ["lab_guest"]
+
+#: Tests of Linux itself, on another system; why, stands there.
+collect_ignore = [] if sys.platform == "linux" else sorted(LINUX_ALONE)

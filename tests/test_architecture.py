@@ -19,7 +19,7 @@ ROOMS = (
     ("render", "completions", "schema", "selftest"),
     ("probe",),
     ("advisories", "linux", "freebsd", "openssl"),
-    ("linux_findings", "session"),
+    ("linux_findings", "freebsd_findings", "session"),
     ("evidence", "datapath"),
     ("libssl",),
     ("facts",),
@@ -28,7 +28,9 @@ ROOMS = (
     ("child", "atomic"),
     ("servant",),
     ("codec",),
+    ("freebsdkernel",),
     ("ciphers", "sessionfacts"),
+    ("freebsdabi",),
     ("model",),
     ("__init__",),
 )
