@@ -454,6 +454,14 @@ _OPENSSL = (
         Span("3.0.0", None),
     ),
     _openssl(
+        "sendfile-retry",
+        "SSL_sendfile leaves a stale retry state behind on a socket that does not block",
+        "https://github.com/openssl/openssl/issues/29742",
+        Remedy(f"install the latest release of the OpenSSL branch, {_NO_KTLS}"),
+        # Mended in 2026; which releases have it is not known.
+        Span("3.0.0", None),
+    ),
+    _openssl(
         "fips-boundary",
         "with kernel TLS, records are processed by the kernel, outside OpenSSL's FIPS provider",
         "https://github.com/openssl/openssl/issues/14799",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The tables: every bulk cipher that a kernel can take, and every TLS suite that a library is asked about.
 
-Linux numbers: include/uapi/linux/tls.h.  FreeBSD numbers: crypto/cryptodev.h and sys/ktls.h (15.0-era headers).
+Linux numbers: include/uapi/linux/tls.h.  FreeBSD's algorithm numbers: freebsdabi.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ktlsctl.freebsdabi import Crypto
 from ktlsctl.model import TlsVersion
 
 
@@ -72,13 +73,13 @@ class FreebsdCipher:
 
 
 FREEBSD_CIPHERS: tuple[FreebsdCipher, ...] = (
-    FreebsdCipher("AES-128-GCM", 25, 16, 4, 12),
-    FreebsdCipher("AES-256-GCM", 25, 32, 4, 12),
-    FreebsdCipher("CHACHA20-POLY1305", 41, 32, 12, 12, gauge="chacha20"),
-    FreebsdCipher("AES-128-CBC-SHA1", 11, 16, 16, 0, 7, 20, "cbc"),
-    FreebsdCipher("AES-256-CBC-SHA1", 11, 32, 16, 0, 7, 20, "cbc"),
-    FreebsdCipher("AES-128-CBC-SHA256", 11, 16, 16, 0, 18, 32, "cbc"),
-    FreebsdCipher("AES-256-CBC-SHA384", 11, 32, 16, 0, 19, 48, "cbc"),
+    FreebsdCipher("AES-128-GCM", Crypto.AES_NIST_GCM_16, 16, 4, 12),
+    FreebsdCipher("AES-256-GCM", Crypto.AES_NIST_GCM_16, 32, 4, 12),
+    FreebsdCipher("CHACHA20-POLY1305", Crypto.CHACHA20_POLY1305, 32, 12, 12, gauge="chacha20"),
+    FreebsdCipher("AES-128-CBC-SHA1", Crypto.AES_CBC, 16, 16, 0, Crypto.SHA1_HMAC, 20, "cbc"),
+    FreebsdCipher("AES-256-CBC-SHA1", Crypto.AES_CBC, 32, 16, 0, Crypto.SHA1_HMAC, 20, "cbc"),
+    FreebsdCipher("AES-128-CBC-SHA256", Crypto.AES_CBC, 16, 16, 0, Crypto.SHA2_256_HMAC, 32, "cbc"),
+    FreebsdCipher("AES-256-CBC-SHA384", Crypto.AES_CBC, 32, 16, 0, Crypto.SHA2_384_HMAC, 48, "cbc"),
 )
 
 

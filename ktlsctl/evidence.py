@@ -15,16 +15,17 @@ import struct
 import sys
 from dataclasses import dataclass
 
+from ktlsctl import freebsdkernel
 from ktlsctl.facts import sockdiag
+from ktlsctl.freebsdabi import Mode
 from ktlsctl.model import Attempt, Direction, Outcome
 
 # include/uapi/linux/{tcp,tls}.h
 TCP_ULP = 31
 SOL_TLS = 282
 TLS_OPTION = {Direction.TX: 1, Direction.RX: 2}
-# FreeBSD netinet/tcp.h
-TCP_MODE_OPTION = {Direction.TX: 40, Direction.RX: 42}
-FREEBSD_MODES = ("none", "software", "nic", "toe")
+
+FREEBSD_MODES = {Mode.NONE: "none", Mode.SW: "software", Mode.IFNET: "nic", Mode.TOE: "toe"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,11 @@ def _linux_word(sock: socket.socket, direction: Direction) -> Attempt[KernelWord
 
 def _freebsd_word(sock: socket.socket, direction: Direction) -> Attempt[KernelWord]:
     try:
-        mode = sock.getsockopt(socket.IPPROTO_TCP, TCP_MODE_OPTION[direction])
+        mode = freebsdkernel.mode(sock, direction)
     except OSError as error:
         return Attempt(Outcome.FAILED, reason=f"getsockopt(TCP_{direction.upper()}TLS_MODE): {error.strerror}")
-    name = FREEBSD_MODES[mode] if 0 <= mode < len(FREEBSD_MODES) else str(mode)
-    return Attempt.ran(KernelWord(armed=mode != 0, mode=name))
+    name = FREEBSD_MODES[Mode(mode)] if mode in FREEBSD_MODES else str(mode)
+    return Attempt.ran(KernelWord(armed=mode != Mode.NONE, mode=name))
 
 
 def diag_word(sock: socket.socket) -> Attempt[sockdiag.Ulp]:

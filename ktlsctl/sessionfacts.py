@@ -153,7 +153,8 @@ class EndWords:
 class SessionFacts:
     """One session.  `failure`: why it did not come to its end; empty for one that did.
 
-    `counters`: what each line of /proc/net/tls_stat rose by (Linux); only the session's own if `own_namespace`.
+    `counters`: what each line of /proc/net/tls_stat, or each counter of kern.ipc.tls, rose by; only the session's own
+    if `own_namespace`.
     """
 
     version: TlsVersion

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from ktlsctl import datapath
-from ktlsctl.facts import tlsstat
+from ktlsctl import datapath, freebsdkernel
+from ktlsctl.facts import ktlsgauges, tlsstat
 from ktlsctl.libssl import Context, Libssl, TlsError
 from ktlsctl.model import Direction
 from ktlsctl.sessionfacts import Handover, Way
@@ -263,6 +264,9 @@ def sequence(end: End, direction: Direction) -> int | None:
 
 
 def counters() -> Mapping[str, int]:
+    """The kernel's own, by its own names; on FreeBSD those of all sockets of the system."""
+    if sys.platform != "linux":
+        return freebsdkernel.numbers(freebsdkernel.LiveCalls(), (ktlsgauges.OFFLOAD_TOTAL, *ktlsgauges.TROUBLE))
     try:
         with open(tlsstat.PATH, "rb") as file:
             return tlsstat.parse(file.read())

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ktlsctl.ciphers import LINUX_CIPHERS, bulk_cipher
-from ktlsctl.facts import sockdiag
+from ktlsctl.facts import ktlsgauges, sockdiag
 from ktlsctl.model import Direction, DirectionResult, MatrixRow, Os, Status, TlsVersion
 from ktlsctl.sessionfacts import EndWords, SessionFacts, WitnessFacts
 
@@ -109,6 +109,9 @@ def _kernel_shown(end: EndWords) -> str:
 def _counter_votes(votes: Votes, session: SessionFacts, direction: Direction) -> None:
     """The kernel's counters of sessions opened: exact only where nobody else is counted."""
     if not session.own_namespace or not session.counters:
+        if ktlsgauges.OFFLOAD_TOTAL in session.counters:
+            moved = ", ".join(f"{name} +{by}" for name, by in session.counters.items() if by)
+            votes.evidence["counters"] = f"of the whole system: {moved or 'none moved'}"
         return
     name = direction.value.capitalize()
     opened = session.counters.get(f"Tls{name}Sw", 0) + session.counters.get(f"Tls{name}Device", 0)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.elsewhere import LINUX_ALONE
 from tests.lab.fixtures import lab_guest
 
 if TYPE_CHECKING:
@@ -35,3 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
     from tests.workers import Scheduler
 
     return Scheduler(config, log)
+
+
+#: Tests of Linux itself, on another system; why, stands there.
+collect_ignore = [] if sys.platform == "linux" else sorted(LINUX_ALONE)

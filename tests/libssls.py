@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ WHEELS = Path(os.environ.get("KTLSCTL_TEST_WHEELS", ROOT / ".lab" / "wheels"))
 
 
 def _system() -> str:
-    """The file that the dynamic linker gives for libssl.so.3, by its own account."""
+    """The file that the dynamic linker gives for libssl.so.3, by its own account; on FreeBSD the base system's."""
+    if sys.platform.startswith("freebsd"):
+        return str(max(Path("/usr/lib").glob("libssl.so.[0-9]*"), key=lambda p: int(p.name.rpartition(".")[2])))
     said = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
     line = next(x for x in said.splitlines() if x.strip().startswith("libssl.so.3 "))
     return os.path.realpath(line.rpartition("=> ")[2])

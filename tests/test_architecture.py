@@ -19,7 +19,7 @@ ROOMS = (
     ("render", "completions", "schema", "selftest"),
     ("probe", "votes", "policy"),
     ("advisories", "linux", "freebsd", "openssl"),
-    ("linux_findings", "session", "trials"),
+    ("linux_findings", "freebsd_findings", "session", "trials"),
     ("prepared",),
     ("witness", "forks"),
     ("stage",),
@@ -32,7 +32,9 @@ ROOMS = (
     ("servant",),
     ("scenarios",),
     ("codec",),
+    ("freebsdkernel",),
     ("ciphers", "sessionfacts"),
+    ("freebsdabi",),
     ("model",),
     ("__init__",),
 )

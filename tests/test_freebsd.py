@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,8 +15,9 @@ from hypothesis import strategies as st
 from ktlsctl import freebsd
 from ktlsctl.ciphers import FREEBSD_CIPHERS
 from ktlsctl.codec import encode
-from ktlsctl.facts import conftxt, ifcaps, kld, ktlsgauges, loaderconf, rcconf, tlsenable
-from ktlsctl.facts.tlsenable import Answers, Control, Errno
+from ktlsctl.facts import conftxt, ifcaps, kld, ktlsgauges, lighttpd, loaderconf, rcconf, recordproof, tlsenable
+from ktlsctl.facts.tlsenable import Answers, Control
+from ktlsctl.freebsdabi import Errno, errno_name
 from ktlsctl.host import CapturedHost, Host, Ran
 from ktlsctl.model import (
     CHAIN_ORDER,
@@ -45,8 +44,11 @@ CHECK_IDS = (
     "freebsd.module.ktls_ocf",
     "freebsd.crypto.providers",
     "freebsd.kernel.matrix",
+    "freebsd.records",
     "freebsd.stats",
     "freebsd.persistence",
+    "freebsd.program.lighttpd",
+    "freebsd.program.nfs_tls",
     "freebsd.nic",
 )
 
@@ -99,6 +101,11 @@ def test_no_capture_is_left_without_a_builder() -> None:
         ("14.3-no-ext-pgs", None, "freebsd.sysctl.mb_use_ext_pgs"),
         ("15.0", None, None),
         ("15.0-jail", None, None),
+        ("15.1-lighttpd", None, "freebsd.program.lighttpd"),
+        ("15.1-lighttpd-without", None, None),
+        ("15.1-damaged-sendfile", "freebsd.records", None),
+        ("15.1-unpatched", None, None),
+        ("14.3-nfs", "freebsd.sysctl.enable", "freebsd.program.nfs_tls"),
         ("15.0-arm64-nic", None, None),
         ("15.1-p4", None, None),
         ("15.1-p4-no-rx", None, "freebsd.sysctl.rx_enable"),
@@ -156,7 +163,7 @@ def test_with_the_gate_shut_the_missing_module_is_the_second_broken_link() -> No
 
 
 def test_a_module_that_did_not_register_is_not_asked_to_be_loaded_again() -> None:
-    host = F13_2.host(kldstat=Attempt.ran(encode(Ran(0, replace(F13_2, module_loaded=True).kldstat(), ""))))
+    host = F13_2.host(kldstat=Attempt.ran(["kernel", "ktls_ocf.ko"]))
     check = found(judged(host), "freebsd.module.ktls_ocf")
     assert check.status is Status.CRITICAL
     assert "kldload ktls_ocf" not in commands(check)
@@ -183,10 +190,10 @@ def test_no_cbc_is_a_choice_and_not_a_fault() -> None:
 
 
 def test_rx_enable_tells_a_fixed_kernel_and_its_absence_is_only_a_hint() -> None:
-    assert judged(F15_1.host()).refuted == {"FreeBSD-SA-26:67.ktls"}
+    assert "FreeBSD-SA-26:67.ktls" in judged(F15_1.host()).refuted
     older = judged(HOSTS["15.0"].host())
     check = found(older, "freebsd.sysctl.rx_enable")
-    assert older.refuted == frozenset()
+    assert "FreeBSD-SA-26:67.ktls" not in older.refuted
     assert check.status is Status.OK
     assert commands(check) == ["freebsd-update fetch install"]
 
@@ -338,7 +345,7 @@ SYSCTL_LINES = st.tuples(SYSCTL_NAMES, st.text(alphabet="01-9x= ,", max_size=30)
 @example(" ")
 def test_any_output_of_the_system_commands_is_judged(text: str) -> None:
     ran: Attempt[Any] = Attempt.ran(encode(Ran(0, text, text)))
-    judged(F15_1.host(sysctl=ran, kldstat=ran, sh=ran))
+    judged(F15_1.host(sysctl=ran, sh=ran))
     working: Attempt[Any] = Attempt.ran(encode(Ran(0, f"kern.osreldate=1500097\n{text}", "")))
     judged(F15_1.host(sysctl=working))
 
@@ -352,6 +359,144 @@ def test_every_errno_has_a_reason(number: int, direction: Direction) -> None:
         assert each.kernel is not None
         assert each.kernel.reason
         assert each.kernel.errno
+
+
+# --- records ---
+
+
+def with_proof(kernel: Kernel, **changes: Any) -> Check:
+    answer = Attempt.ran(encode(replace(kernel.proof(), **changes)))
+    return found(judged(kernel.host(proof=answer)), "freebsd.records")
+
+
+def test_records_that_come_through_unchanged_prove_the_bytes() -> None:
+    check = of(F15_1, "freebsd.records")
+    assert (check.status, check.evidence["encrypted on the wire"]) == (Status.OK, True)
+    assert check.evidence["enable_calls, offload_total"] == "+3, +3"
+    assert cast(int, check.evidence["sendfile stopped"]) > 1, "a file that fits into the socket proves little"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encrypted": False}, "plaintext"),
+        ({"stream_equal": False}, "not those that were sent"),
+        ({"largest": 16385}, "16385 bytes"),
+        ({"control_kind": 23}, "arrived as type 23"),
+        ({"file_equal": False}, "sendfile arrived damaged"),
+        ({"counted": (3, 0)}, "counted fewer"),
+        ({"failure": "receiving failed: EBADMSG"}, "EBADMSG"),
+    ],
+)
+def test_wrong_records_are_a_broken_link_that_says_what_to_do(changes: dict[str, Any], words: str) -> None:
+    check = with_proof(F15_1, **changes)
+    assert check.status is Status.CRITICAL
+    assert words in f"{check.summary} {check.reason}"
+    assert commands(check) == ["sysctl kern.ipc.tls.enable=0"]
+
+
+def test_records_that_were_late_prove_nothing_against_the_kernel() -> None:
+    assert with_proof(F15_1, failure="the records did not arrive in time", late=True).status is Status.UNKNOWN
+
+
+def test_a_kernel_that_refuses_sendfile_over_loopback_is_not_called_broken() -> None:
+    failed = {"failure": "receiving failed: EBADMSG", "errno": int(Errno.EBADMSG)}
+    assert with_proof(F15_1, failed_at=recordproof.Step.FILE, **failed).status is Status.UNKNOWN
+    assert with_proof(F15_1, failed_at=recordproof.Step.STREAM, **failed).status is Status.CRITICAL
+
+
+def test_without_a_session_there_are_no_records_to_judge() -> None:
+    check = of(F14_3, "freebsd.records")
+    assert check.status is Status.SKIP
+    assert "EOPNOTSUPP" in check.reason
+
+
+def test_uncounted_sessions_are_no_fault() -> None:
+    assert with_proof(F15_1, counted=None).status is Status.OK
+
+
+# --- programs ---
+
+
+def test_lighttpd_with_the_gate_open_is_warned_of_and_told_apart_from_the_rest() -> None:
+    check = of(HOSTS["15.1-lighttpd"], "freebsd.program.lighttpd")
+    assert commands(check) == ["service lighttpd restart", "sysctl kern.ipc.tls.enable=0"]
+    assert "errno:35" in check.reason
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        replace(F15_1, lighttpd="1.4.67"),
+        replace(F14_3, lighttpd="1.4.85"),
+        replace(F15_1, lighttpd="1.4.85", ext_pgs=False),
+        replace(HOSTS["15.1-lighttpd"], files={
+            "/var/etc/lighty-webConfigurator.conf": 'ssl.openssl.ssl-conf-cmd = ("Options" => "-SessionTicket,-KTLS")\n'
+        }),
+    ],
+)  # fmt: skip
+def test_a_lighttpd_that_cannot_be_hurt_is_left_alone(kernel: Kernel) -> None:
+    assert of(kernel, "freebsd.program.lighttpd").status is Status.OK
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['# ssl.openssl.ssl-conf-cmd += ("Options" => "-KTLS")', 'ssl.openssl.ssl-conf-cmd += ("Options" => "KTLS")'],
+)
+def test_a_line_that_does_not_keep_kernel_tls_out_is_not_taken_for_one(line: str) -> None:
+    kernel = replace(HOSTS["15.1-lighttpd"], files={f"{lighttpd.DIRECTORY}/lighttpd.conf": f"{line}\n"})
+    assert of(kernel, "freebsd.program.lighttpd").status is Status.WARNING
+
+
+def test_an_unreadable_configuration_of_lighttpd_is_unknown() -> None:
+    said = HOSTS["15.1-lighttpd"].said()
+    said["read", f"{lighttpd.DIRECTORY}/lighttpd.conf"] = Attempt(Outcome.DENIED, reason="Permission denied")
+    check = found(judged(CapturedHost(F15_1.about, said, Outcome.ABSENT)), "freebsd.program.lighttpd")
+    assert (check.status, check.remedy != ()) == (Status.UNKNOWN, True)
+
+
+def test_only_what_concerns_kernel_tls_is_kept_of_lighttpds_configuration() -> None:
+    text = b'ssl.privkey = "/secret/key.pem"\nserver.name = "www"\nssl.openssl.ssl-conf-cmd += ("Options" => "-KTLS")\n'
+    kept = lighttpd._keep(text)
+    assert kept == b'ssl.openssl.ssl-conf-cmd += ("Options" => "-KTLS")\n'
+    assert lighttpd.keeps_out(kept)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "status", "words"),
+    [
+        (HOSTS["14.3-nfs"], Status.WARNING, "enable is off"),
+        (replace(HOSTS["14.3-nfs"], enable=True, ext_pgs=False), Status.WARNING, "mb_use_ext_pgs is off"),
+        (replace(HOSTS["14.3-nfs"], kern_tls=False), Status.WARNING, "enable is missing"),
+        (replace(HOSTS["14.3-nfs"], enable=True), Status.OK, "rpc.tlsservd"),
+        (F14_3, Status.SKIP, "not switched on"),
+    ],
+)
+def test_nfs_over_tls_is_told_what_it_lacks(kernel: Kernel, status: Status, words: str) -> None:
+    check = of(kernel, "freebsd.program.nfs_tls")
+    assert check.status is status
+    assert words in check.summary
+
+
+def test_nfs_over_tls_on_13_is_told_of_tls_1_2() -> None:
+    kernel = replace(HOSTS["13.2-ktls_ocf"], files={**ON, "/etc/rc.conf": "tlsclntd_enable=yes\n"})
+    assert "option -2" in of(kernel, "freebsd.program.nfs_tls").reason
+
+
+# --- what only an upgrade or a reboot mends ---
+
+
+def test_13_x_is_told_how_tls_1_3_is_received() -> None:
+    assert "FreeBSD 14" in of(HOSTS["13.2-ktls_ocf"], "freebsd.kernel.matrix").remedy[0].text
+
+
+def test_threads_that_did_not_start_are_mended_by_a_reboot() -> None:
+    assert commands(of(replace(F15_1, threads_start=False), "freebsd.kernel.matrix")) == ["shutdown -r now"]
+
+
+def test_aes_gcm_of_the_ossl_driver_concerns_only_a_host_that_has_the_driver() -> None:
+    assert "FreeBSD-EN-23:17.ossl" in judged(F14_3.host()).refuted
+    assert "FreeBSD-EN-23:17.ossl" not in judged(replace(F14_3, devices=("aesni", "ossl")).host()).refuted
 
 
 # --- kernel option, jail, crypto, counters ---
@@ -583,9 +728,16 @@ def test_a_nic_that_can_is_told_from_one_that_does(enabled: str, words: str | No
 
 
 def test_tx_offload_without_unmapped_mbufs_is_noted() -> None:
-    text = MELLANOX.replace("TXRTLMT,MEXTPG>\n\tcap", "TXTLS4,TXTLS6,RXTLS4,RXTLS6>\n\tcap")
+    text = MELLANOX.replace("5020003<RXCSUM,TXCSUM,NV,TXRTLMT,MEXTPG>", "3<RXCSUM,TXTLS4,TXTLS6,RXTLS4,RXTLS6>")
     check = of(replace(F15_1, interfaces=text), "freebsd.nic")
     assert commands(check) == ["ifconfig mce0 mextpg"]
+
+
+def test_a_capability_that_ifconfig_has_no_name_for_is_read_from_the_mask() -> None:
+    text = "mce0: flags=8843<UP> metric 0\n\toptions=4000001<RXCSUM>\n\tcapabilities=318000001<RXCSUM,TXTLS4>\n"
+    (interface,) = ifcaps.parse(text)
+    assert interface.enabled == ("RXCSUM", "MEXTPG")
+    assert interface.tls == ("TXTLS4", "TXTLS6", "RXTLS4", "RXTLS6")
 
 
 def test_options_of_ipv6_are_not_the_interfaces() -> None:
@@ -623,15 +775,16 @@ def piped(command: str, text: str) -> str:
 
 @given(st.text())
 def test_any_text_is_taken_by_the_parsers_of_commands(text: str) -> None:
-    kld.parse(text)
     ifcaps.parse(text)
     conftxt.parse(text)
+    lighttpd.parse_version(text)
 
 
 @given(st.binary())
 def test_any_bytes_are_taken_by_the_parsers_of_files(content: bytes) -> None:
     loaderconf.parse(content)
     rcconf.parse(content)
+    assert lighttpd.keeps_out(lighttpd._keep(content)) == lighttpd.keeps_out(content)
 
 
 SHELL = st.text(alphabet="kld_list=a b\"'\\$#{};\n", max_size=40)
@@ -696,55 +849,14 @@ def test_loader_conf_takes_one_assignment_a_line(line: str, value: str | None) -
     assert found_values == ([] if value is None else [value])
 
 
-def test_kldstat_names_files_and_ignores_the_rest() -> None:
-    text = replace(F13_2, module_loaded=True).kldstat() + "\tContains modules:\n\t\t 2 ktls_ocf\n"
-    assert kld.parse(text) == ("kernel", "ktls_ocf.ko")
+@pytest.mark.parametrize("answer", [[], "kernel", [5], {}])
+def test_what_is_no_list_of_files_is_unknown(answer: Any) -> None:
+    found_files = kld.loaded(F15_1.host(kldstat=Attempt.ran(answer)))
+    assert not found_files.present
+    assert found_files.reason
 
 
 # --- the probe ---
-
-
-def test_the_structure_has_the_headers_layout() -> None:
-    what = tlsenable.Filling(TlsVersion.TLS13, 25, 32, 12, 7, 20)
-    assert [len(what.pack(1, 2, 3, size)) for size in (8, 4)] == [64, 48]
-    packed = what.pack(0x1111, 0x2222, 0x3333, 8)
-    assert struct.unpack_from("=QQQ", packed, 0) == (0x1111, 0x2222, 0x3333)
-    assert struct.unpack_from("=6i", packed, 24) == (25, 32, 12, 7, 20, 0)
-    assert (packed[48], packed[49], packed[50:58]) == (3, 4, bytes(8))
-    small = what.pack(0x1111, 0x2222, 0x3333, 4)
-    assert struct.unpack_from("=III", small, 0) == (0x1111, 0x2222, 0x3333)
-    assert struct.unpack_from("=6i", small, 12) == (25, 32, 12, 7, 20, 0)
-    assert (small[36], small[37], small[38:46]) == (3, 4, bytes(8))
-
-
-def test_the_pointers_lead_to_random_keys_of_the_right_length_while_the_kernel_looks() -> None:
-    import ctypes
-
-    seen: list[tuple[bytes, int]] = []
-
-    def look(level: int, option: int, value: bytes) -> None:
-        key, iv, auth = struct.unpack_from("=QQQ", value, 0)
-        seen.append((ctypes.string_at(key, 32) + ctypes.string_at(iv, 12), auth))
-
-    what = tlsenable.Filling(TlsVersion.TLS13, 25, 32, 12)
-    for _ in range(2):
-        assert tlsenable.enable(look, Direction.TX, what) == 0
-    (first, no_auth), (second, _) = seen
-    assert first != second
-    assert any(first)
-    assert no_auth == 0, "AEAD: the kernel refuses an auth key"
-
-
-def test_each_direction_has_its_own_option_and_the_errno_is_kept() -> None:
-    options = []
-
-    def refuse(level: int, option: int, value: bytes) -> None:
-        options.append((level, option))
-        raise OSError(Errno.EPROTONOSUPPORT, "refused")
-
-    what = tlsenable.Filling(TlsVersion.TLS12, 25, 16, 4)
-    assert {tlsenable.enable(refuse, d, what) for d in Direction} == {Errno.EPROTONOSUPPORT}
-    assert options == [(6, 39), (6, 41)]
 
 
 class FakeEnd:
@@ -800,9 +912,9 @@ def test_no_key_is_in_the_probes_answer() -> None:
 
 
 def test_freebsds_errno_names_do_not_follow_the_machine_that_judges() -> None:
-    assert tlsenable.errno_name(45) == "EOPNOTSUPP"
-    assert tlsenable.errno_name(37) == "EALREADY"
-    assert tlsenable.errno_name(4242) == "errno 4242"
+    assert errno_name(45) == "EOPNOTSUPP"
+    assert errno_name(37) == "EALREADY"
+    assert errno_name(4242) == "errno 4242"
 
 
 # --- loading ---
@@ -832,7 +944,7 @@ LOADED = Ran(0, "", "")
 def test_without_load_nothing_is_changed() -> None:
     door = Door(F13_2, replace(F13_2, module_loaded=True), LOADED)
     judged(door)
-    assert {argv[0] for argv in door.ran} == {"sysctl", "kldstat", "sh"}
+    assert {argv[0] for argv in door.ran} == {"sysctl", "sh"}
     assert not [argv for argv in door.ran if "=" in " ".join(argv[1:]) and argv[0] == "sysctl"]
 
 
@@ -857,14 +969,3 @@ def test_load_loads_nothing_where_no_module_is_missing(name: str) -> None:
     door = Door(HOSTS[name], HOSTS[name], LOADED)
     judged(door, load=True)
     assert "kldload" not in {argv[0] for argv in door.ran}
-
-
-# --- one place for a number ---
-
-
-def test_no_freebsd_number_of_the_headers_stands_in_two_modules() -> None:
-    package = Path(freebsd.__file__).parent
-    sources = {path.relative_to(package): path.read_text() for path in package.rglob("*.py")}
-    for name in ("TCP_TXTLS_ENABLE", "TCP_TXTLS_MODE", "TCP_RXTLS_ENABLE", "TCP_RXTLS_MODE", "EPROTONOSUPPORT"):
-        assigning = [str(path) for path, text in sources.items() if f"\n{name} = " in text or f"    {name} = " in text]
-        assert assigning == ["facts/tlsenable.py"], name

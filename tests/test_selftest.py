@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ktlsctl import selftest
 from ktlsctl.codec import decode, encode
+from ktlsctl.facts import ktlsgauges
 from ktlsctl.model import (
     About,
     Attempt,
@@ -159,6 +160,13 @@ def test_counters_that_others_move_are_no_witness() -> None:
     found = judged(session(own_namespace=False, counters={"TlsTxSw": 17}))
     assert found.status is Status.OK
     assert "counters" not in found.evidence
+
+
+def test_freebsds_counters_are_shown_and_vote_for_nothing() -> None:
+    counters = {ktlsgauges.OFFLOAD_TOTAL: 4, "kern.ipc.tls.stats.failed_crypto": 0}
+    found = judged(session(own_namespace=False, counters=counters))
+    assert found.evidence["counters"] == "of the whole system: kern.ipc.tls.stats.offload_total +4"
+    assert found.status is judged(session(own_namespace=False, counters={})).status
 
 
 def test_a_silent_witness_is_not_held_against_anybody_and_is_named() -> None:

@@ -3,29 +3,34 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
+from ktlsctl.codec import decode
+from ktlsctl.facts.attempts import mapped
 from ktlsctl.host import Host
 from ktlsctl.model import Attempt, Outcome
 
-#: kldstat(8): Id Refs Address Size Name, numbers right-aligned, address and size in hex.
-_FILE = re.compile(r"\s*\d+\s+\d+\s+0x[0-9a-f]+\s+[0-9a-f]+\s+(\S+)")
-
-
-def parse(text: str) -> tuple[str, ...]:
-    """File names (`kernel`, `ktls_ocf.ko`) from the output of kldstat(8); any other line is passed over."""
-    return tuple(match[1] for line in text.split("\n") if (match := _FILE.match(line)))
+#: The system call that lists them; a capture keeps its answer under this name.
+QUESTION = "kldstat"
 
 
 def loaded(host: Host) -> Attempt[tuple[str, ...]]:
-    ran = host.run("kldstat")
-    if ran.value is None:
-        return Attempt(Outcome.FAILED if ran.absent else ran.outcome, reason=ran.reason)
-    files = parse(ran.value.stdout)
-    if not files:
+    """File names, as kldstat(2) has them: `kernel`, `ktls_ocf.ko`."""
+    return mapped(host.ask(QUESTION, _ask), _names)
+
+
+def _ask() -> list[str]:
+    from ktlsctl.freebsdkernel import LiveCalls
+
+    return list(LiveCalls().modules())
+
+
+def _names(answer: Any) -> tuple[str, ...]:
+    names = decode(tuple[str, ...], answer)
+    if not names:
         # The kernel itself is always a file: an empty list is a refusal, not an answer.
-        return Attempt(Outcome.FAILED, reason=ran.value.stderr.strip() or "kldstat(8) named not even the kernel")
-    return Attempt.ran(files)
+        raise ValueError("kldstat(2) named not even the kernel")
+    return names
 
 
 def load(host: Host, module: str) -> Attempt[bool]:

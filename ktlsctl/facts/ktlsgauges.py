@@ -26,6 +26,10 @@ SW_CHACHA20 = f"{ROOT}.sw.chacha20"
 #: first in 14.0
 MAX_RECLAIM = f"{ROOT}.max_reclaim"
 
+#: requests that passed the gate, and how many of them were granted
+ENABLE_CALLS = f"{STATS}.enable_calls"
+OFFLOAD_TOTAL = f"{STATS}.offload_total"
+
 #: Settings that only the loader can make (CTLFLAG_RDTUN), in every release that has them.
 LOADER_ONLY = frozenset(f"{ROOT}.{leaf}" for leaf in ("bind_threads", "sw_buffer_cache", "allow_unload"))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""FreeBSD's rc.conf(5): `kld_list`, the modules that rc loads.
+"""FreeBSD's rc.conf(5): `kld_list`, the modules that rc loads, and whether rc starts NFS over TLS.
 
 The file is sh: assignments in any quoting, continued over lines, built upon earlier values.  It is tokenized, never
 run; what only a shell could know (command substitution, files it sources) stays unknown.
@@ -15,9 +15,20 @@ from ktlsctl.host import Host
 from ktlsctl.model import Attempt
 from ktlsctl.sysctl import ConfFile, Setting
 
-#: Read by load_rc_config of /etc/rc.d/kld in this order.
-FILES = ("/etc/rc.conf", "/etc/rc.conf.local", "/etc/rc.conf.d/kld")
 KLD_LIST = "kld_list"
+#: The daemons of NFS over TLS (rpc.tlsservd(8), rpc.tlsclntd(8)) by the variable that starts them.
+NFS_DAEMONS: Mapping[str, str] = {"rpc.tlsservd": "tlsservd_enable", "rpc.tlsclntd": "tlsclntd_enable"}
+
+#: Read by load_rc_config of /etc/rc.d/kld, tlsservd and tlsclntd in this order.
+FILES = (
+    "/etc/rc.conf",
+    "/etc/rc.conf.local",
+    "/etc/rc.conf.d/kld",
+    "/etc/rc.conf.d/tlsservd",
+    "/etc/rc.conf.d/tlsclntd",
+)
+
+_KEPT = frozenset((KLD_LIST, *NFS_DAEMONS.values()))
 
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNS = re.compile(r"([A-Za-z_]\w*)=", re.ASCII)
@@ -46,7 +57,7 @@ def parse(content: bytes, known: Mapping[str, str] | None = None) -> tuple[Assig
 
 
 def read(host: Host) -> tuple[ConfFile, ...]:
-    """What each file makes of `kld_list`.  Nothing else of rc.conf is kept: it holds addresses and names."""
+    """What each file makes of these variables.  Nothing else of rc.conf is kept: it holds addresses and names."""
     files = []
     known: dict[str, str] = {}
     for path in FILES:
@@ -54,7 +65,7 @@ def read(host: Host) -> tuple[ConfFile, ...]:
         if content.value is None:
             files.append(ConfFile(path, Attempt(content.outcome, reason=content.reason)))
             continue
-        settings = tuple(a.setting for a in parse(content.value, known) if a.setting.name == KLD_LIST)
+        settings = tuple(a.setting for a in parse(content.value, known) if a.setting.name in _KEPT)
         known.update((s.name, s.value) for s in settings)
         files.append(ConfFile(path, Attempt.ran(settings)))
     return tuple(files)
@@ -68,8 +79,14 @@ def loads(files: tuple[ConfFile, ...], module: str) -> str | None:
     return next(path for value, path in standing if {module, f"{module}.ko"} & set(value.split()))
 
 
+def is_on(files: tuple[ConfFile, ...], variable: str) -> bool:
+    """What checkyesno of rc.subr(8) makes of it; not set is no."""
+    standing = [value for file in files for value in file.values(variable)]
+    return bool(standing) and standing[-1].upper() in ("YES", "TRUE", "ON", "1")
+
+
 def _keep(content: bytes) -> bytes:
-    return "".join(f"{a.raw}\n" for a in parse(content) if a.setting.name == KLD_LIST).encode()
+    return "".join(f"{a.raw}\n" for a in parse(content) if a.setting.name in _KEPT).encode()
 
 
 def _words(text: str) -> Iterator[str]:

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What FreeBSD's kernel answers when it is handed keys: TCP_TXTLS_ENABLE and TCP_RXTLS_ENABLE, cipher by cipher.
 
-The numbers are those of netinet/tcp.h, sys/ktls.h and sys/errno.h (15.0-era headers), and stand only here: a capture
-is judged on Linux too, whose errno values differ.  `probe` runs in a child on FreeBSD; everything else is pure.
+A capture is judged on Linux too, whose errno values differ: an errno here is FreeBSD's number (freebsdabi.Errno).
+`probe` runs in a child on FreeBSD; everything else is pure.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from ktlsctl import freebsdkernel
 from ktlsctl.ciphers import BOGUS_CIPHER_ID, FREEBSD_CIPHERS, FreebsdCipher
 from ktlsctl.codec import encode
 from ktlsctl.model import Direction, TlsVersion
@@ -24,54 +23,6 @@ if TYPE_CHECKING:
     import socket
 
 PROBE = "ktlsctl.facts.tlsenable:probe"
-
-IPPROTO_TCP = 6
-TCP_TXTLS_ENABLE = 39
-TCP_TXTLS_MODE = 40
-TCP_RXTLS_ENABLE = 41
-TCP_RXTLS_MODE = 42
-
-_ENABLE = {Direction.TX: TCP_TXTLS_ENABLE, Direction.RX: TCP_RXTLS_ENABLE}
-_MODE = {Direction.TX: TCP_TXTLS_MODE, Direction.RX: TCP_RXTLS_MODE}
-
-
-class Mode(IntEnum):
-    """TCP_TLS_MODE_*: who does the record work of one direction."""
-
-    NONE = 0
-    SW = 1
-    IFNET = 2
-    TOE = 3
-
-
-class Errno(IntEnum):
-    """FreeBSD's sys/errno.h, as far as kernel TLS answers with it."""
-
-    EPERM = 1
-    ENOENT = 2
-    ENXIO = 6
-    ENOMEM = 12
-    EACCES = 13
-    EFAULT = 14
-    EBUSY = 16
-    EINVAL = 22
-    EAGAIN = 35
-    EALREADY = 37
-    ENOPROTOOPT = 42
-    EPROTONOSUPPORT = 43
-    EOPNOTSUPP = 45
-    ECONNRESET = 54
-    ENOBUFS = 55
-    ENOTCONN = 57
-
-
-def errno_name(number: int) -> str:
-    return Errno(number).name if number in Errno._value2member_map_ else f"errno {number}"
-
-
-#: struct tls_enable by the size of a pointer: three pointers, six ints, two version bytes, rec_seq, tail padding.
-#: `=`: the machine's own byte order (powerpc64 is big-endian) without the compiler's padding, which stands here.
-_LAYOUTS = {8: struct.Struct("=QQQiiiiiiBB8s6x"), 4: struct.Struct("=IIIiiiiiiBB8s2x")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +36,10 @@ class Filling:
     auth_algorithm: int = 0
     auth_key: int = 0
 
-    def pack(self, cipher_key: int, iv: int, auth_key: int, pointer: int) -> bytes:
-        """The structure for these three addresses; `pointer` is the size of one, 4 or 8.  rec_seq and flags are 0."""
-        major, minor = divmod(self.version.wire, 256)
-        return _LAYOUTS[pointer].pack(
-            cipher_key, iv, auth_key, self.algorithm, self.key, self.iv, self.auth_algorithm, self.auth_key, 0,
-            major, minor, bytes(8),
-        )  # fmt: skip
+    def session(self) -> freebsdkernel.Session:
+        """Filled with throw-away random keys."""
+        key, iv, auth_key = (bytearray(os.urandom(n)) for n in (self.key, self.iv, self.auth_key))
+        return freebsdkernel.Session(self.version.wire, self.algorithm, key, iv, self.auth_algorithm, auth_key)
 
 
 def filling(cipher: FreebsdCipher, version: TlsVersion) -> Filling:
@@ -136,26 +84,17 @@ class Answers:
     connected: bool
 
 
-#: setsockopt(level, option, value) and getsockopt(level, option) of one socket; both raise OSError.
-Set = Callable[[int, int, bytes], None]
-
-
-def enable(setsockopt: Set, direction: Direction, what: Filling) -> int:
+def enable(sock: freebsdkernel.Options, direction: Direction, what: Filling) -> int:
     """Hand the kernel throw-away random keys; the errno of its answer, 0 when it took them."""
-    import ctypes
-
-    # The kernel copies the material during the call; the buffers must live exactly that long.
-    buffers = [(ctypes.c_ubyte * n).from_buffer(bytearray(os.urandom(n))) for n in (what.key, what.iv, what.auth_key)]
-    key, iv, auth_key = (ctypes.addressof(buffer) if len(buffer) else 0 for buffer in buffers)
+    session = what.session()
     try:
-        setsockopt(IPPROTO_TCP, _ENABLE[direction], what.pack(key, iv, auth_key, ctypes.sizeof(ctypes.c_void_p)))
+        freebsdkernel.enable(sock, direction, session)
     except OSError as error:
         if error.errno is None:
             raise
         return error.errno
     finally:
-        for buffer in buffers:
-            ctypes.memset(buffer, 0, len(buffer))
+        session.wipe()
     return 0
 
 
@@ -164,14 +103,14 @@ def attempts(pairs: Iterator[Ends]) -> Answers:
     first = next(pairs)
     mode_errno, _ = _mode(first.sender, Direction.TX)
     connected = first.connected
-    controls = tuple(Control(d, enable(first.of(d).setsockopt, d, CONTROL)) for d in Direction)
+    controls = tuple(Control(d, enable(first.of(d), d, CONTROL)) for d in Direction)
     tries = []
     for cipher in FREEBSD_CIPHERS:
         for version in cipher.versions():
             ends = next(pairs)
             connected = connected and ends.connected
             for direction in Direction:
-                errno = enable(ends.of(direction).setsockopt, direction, filling(cipher, version))
+                errno = enable(ends.of(direction), direction, filling(cipher, version))
                 mode = None if errno else _mode(ends.of(direction), direction)[1]
                 tries.append(Try(version, cipher.name, direction, errno, mode))
     return Answers(mode_errno, controls, tuple(tries), connected)
@@ -179,7 +118,7 @@ def attempts(pairs: Iterator[Ends]) -> Answers:
 
 def _mode(end: socket.socket, direction: Direction) -> tuple[int, int | None]:
     try:
-        return 0, end.getsockopt(IPPROTO_TCP, _MODE[direction])
+        return 0, freebsdkernel.mode(end, direction)
     except OSError as error:
         if error.errno is None:
             raise
