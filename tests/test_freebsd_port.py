@@ -190,9 +190,10 @@ def test_nothing_is_installed_outside_usr_local() -> None:
 MAKEFILE = (PORT / "Makefile").read_text()
 
 #: The Porter's Handbook, "Order of Variables in Port Makefiles", as far as this port has them; a blank between groups.
+#: WWW follows when the project has a page of its own: there is none to name yet.
 ORDER = (
     ("PORTNAME", "DISTVERSION", "CATEGORIES", "MASTER_SITES"),
-    ("MAINTAINER", "COMMENT", "WWW"),
+    ("MAINTAINER", "COMMENT"),
     ("LICENSE", "LICENSE_FILE"),
     ("BUILD_DEPENDS", "RUN_DEPENDS"),
     ("USES", "USE_PYTHON", "USE_RC_SUBR"),
