@@ -26,6 +26,8 @@ _CORRUPTS_LATE: Outcome = ("ok", "known", ("openssl.moving-write-buffer-late",))
 #: A kernel that refused a record sends no alert; OpenSSL 3.0 receives TLS 1.3 in user space.
 _NO_ALERT: Outcome = ("ok", "known", ("openssl.alert-after-bad-record",))
 
+_LIES: Outcome = ("ok", "known", ("openssl.lying-bio",))
+
 #: (scenario, version, host)
 OUTCOMES: dict[tuple[str, str, str], Outcome] = {
     **_everywhere("bulk"),
@@ -43,4 +45,9 @@ OUTCOMES: dict[tuple[str, str, str], Outcome] = {
     ("corruption", "TLSv1.3", DEBIAN12.name): FINE,
     **_everywhere("reset"),
     **_everywhere("read-ahead"),
+    **_everywhere("limits"),
+    ("limits", "TLSv1.3", DEBIAN12.name): ("warning", "known", ("openssl.padding-ignored",)),
+    **_everywhere("many", ("TLSv1.2",)),
+    **_everywhere("handover"),
+    **{("lying-bio", version, host.name): _LIES for version in _VERSIONS for host in HOSTS},
 }

@@ -55,9 +55,15 @@ def ready(lab_guest: Guest) -> Iterator[Guest]:
 def test_every_scenario_ends_as_this_host_is_known_to(ready: Guest, way: str) -> None:
     # Every promised cipher over io_uring on one host; one cipher of each version otherwise.
     every_cipher = way == "io_uring" and ready.host is DEBIAN13
-    names = [a for name in catalogue.BY_NAME for a in ("--scenario", name)]
+    # A thousand sessions on one ring are one ring's; over sockets they run with the other tests, on this machine.
+    chosen = [name for name in catalogue.BY_NAME if way == "io_uring" or name != "many"]
+    names = [a for name in chosen for a in ("--scenario", name)]
     status, report = scenarios(ready, "--datapath", way, *names, *(() if every_cipher else FEW))
-    expected = {key[:2]: {outcome} for key, outcome in OUTCOMES.items() if key[2] == ready.host.name}
+    expected = {
+        (name, version): {outcome}
+        for (name, version, host), outcome in OUTCOMES.items()
+        if host == ready.host.name and name in chosen
+    }
     found = seen(report)
     differing = {
         key: [r for r in report["results"] if (r["scenario"], r["version"]) == key]
