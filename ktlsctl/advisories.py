@@ -332,6 +332,16 @@ _LINUX_LIMITS = (
         ),
         "poll(2) reports nothing after the first of two reads on loopback, with a KeyUpdate between the two records",
     ),
+    Advisory(
+        "linux.sendfile-short-buffer",
+        Subject.LINUX,
+        "a blocking sendfile hangs where the send buffer holds less than TCP holds back for a full segment",
+        # The first is the oldest that was measured; 6.5 sends files to sockets in another way (2dc334f1a63a).
+        (Span("6.1", "6.5"),),
+        "measured with Linux 6.1.192, which hangs in sk_stream_wait_memory, and 6.12 and 7.2, which do not",
+        Remedy("give sockets that send files a send buffer of 64 KiB or more, or make them non-blocking"),
+        "a blocking SSL_sendfile with SO_SNDBUF 2304 on loopback sends no more after the first record",
+    ),
 )
 
 
