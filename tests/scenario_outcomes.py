@@ -23,8 +23,12 @@ def _on(host: str, scenario: str, outcome: Outcome) -> dict[tuple[str, str, str]
 _CORRUPTS: Outcome = ("critical", "known", ("openssl.moving-write-buffer",))
 _CORRUPTS_LATE: Outcome = ("ok", "known", ("openssl.moving-write-buffer-late",))
 
+_HANGS: Outcome = ("warning", "known", ("linux.sendfile-short-buffer",))
+
 #: A kernel that refused a record sends no alert; OpenSSL 3.0 receives TLS 1.3 in user space.
 _NO_ALERT: Outcome = ("ok", "known", ("openssl.alert-after-bad-record",))
+
+_LIES: Outcome = ("ok", "known", ("openssl.lying-bio",))
 
 #: (scenario, version, host)
 OUTCOMES: dict[tuple[str, str, str], Outcome] = {
@@ -34,6 +38,7 @@ OUTCOMES: dict[tuple[str, str, str], Outcome] = {
     **_on(DEBIAN13.name, "moving-write-buffer", _CORRUPTS_LATE),
     **_on(SID.name, "moving-write-buffer", _CORRUPTS_LATE),
     **_everywhere("sendfile"),
+    **_on(DEBIAN12.name, "sendfile", _HANGS),
     **_everywhere("early-data", ("TLSv1.3",)),
     **_everywhere("records"),
     ("key-update", "TLSv1.3", DEBIAN12.name): ("warning", "known", ("openssl.keyupdate-wrong-key",)),
@@ -43,4 +48,9 @@ OUTCOMES: dict[tuple[str, str, str], Outcome] = {
     ("corruption", "TLSv1.3", DEBIAN12.name): FINE,
     **_everywhere("reset"),
     **_everywhere("read-ahead"),
+    **_everywhere("limits"),
+    ("limits", "TLSv1.3", DEBIAN12.name): ("warning", "known", ("openssl.padding-ignored",)),
+    **_everywhere("many", ("TLSv1.2",)),
+    **_everywhere("handover"),
+    **{("lying-bio", version, host.name): _LIES for version in _VERSIONS for host in HOSTS},
 }

@@ -259,7 +259,7 @@ def test_only_openssl_is_compared_with_openssls_defects(text: str, version: str 
 
 
 def test_a_current_debian_12_is_compared_at_its_real_level() -> None:
-    assert of_linux("6.1.0-56-amd64", DEBIAN_12) == {"CVE-2026-23240"}
+    assert of_linux("6.1.0-56-amd64", DEBIAN_12) == {"CVE-2026-23240", "linux.sendfile-short-buffer"}
 
 
 def test_an_old_debian_12_is_possibly_affected() -> None:

@@ -21,9 +21,10 @@ def carried_with(setting: Setting) -> Carried:
     return {(): BOTH, ("tx",): RX, ("tx", "rx"): NONE}[tuple(off)]
 
 
-def facts(renegotiation: str | None = "no renegotiation", **changes: Session) -> Facts:
-    """Kernel TLS on, every setting honoured; `changes` by the setting's name."""
-    sessions = [changes.get(s.name, Session(s, carried_with(s), True)) for s in Setting]
+def facts(*changed: Session, renegotiation: str | None = "no renegotiation") -> Facts:
+    """Kernel TLS on, every setting honoured but in those sessions that are given."""
+    given = {session.setting: session for session in changed}
+    sessions = [given.get(s, Session(s, carried_with(s), True)) for s in Setting]
     return Facts(tuple(sessions), renegotiation, padding=True)
 
 
@@ -37,19 +38,19 @@ def test_what_keeps_kernel_tls_off_is_named() -> None:
 
 
 def test_block_padding_that_is_left_out_is_a_known_defect() -> None:
-    found = judge(facts(BLOCK_PADDING=Session(Setting.BLOCK_PADDING, BOTH, True)))
+    found = judge(facts(Session(Setting.BLOCK_PADDING, BOTH, True)))
     assert (found.status, found.known) == (Status.WARNING, ("openssl.padding-ignored",))
 
 
 def test_padding_that_tls_12_does_not_have_proves_and_refutes_nothing() -> None:
-    padded = {s.name: Session(s, BOTH, True) for s in (Setting.PADDING_CALLBACK, Setting.BLOCK_PADDING)}
-    found = judge(replace(facts(**padded), padding=False))
+    padded = [Session(s, BOTH, True) for s in (Setting.PADDING_CALLBACK, Setting.BLOCK_PADDING)]
+    found = judge(replace(facts(*padded), padding=False))
     assert (found.status, found.known, found.refuted) == (Status.OK, (), ())
 
 
 @pytest.mark.parametrize("setting", sorted(set(MUST_BE_OFF) - {Setting.BLOCK_PADDING}))
 def test_any_other_setting_that_the_kernel_cannot_honour_is_not_known(setting: Setting) -> None:
-    found = judge(facts(**{setting.name: Session(setting, BOTH, True)}))
+    found = judge(facts(Session(setting, BOTH, True)))
     assert (found.status, found.finding) == (Status.CRITICAL, Finding.UNEXPLAINED)
     assert str(setting) in found.summary
 
@@ -61,13 +62,13 @@ def test_renegotiation_that_is_accepted_with_kernel_tls_on_is_not_known() -> Non
 @pytest.mark.parametrize("broken", [{"intact": False}, {"failure": "bad record mac", "intact": False}])
 def test_a_session_that_fails_or_has_wrong_bytes_is_not_known(broken: dict[str, object]) -> None:
     session = replace(Session(Setting.MAX_SEND_FRAGMENT, BOTH, True), **broken)  # type: ignore[arg-type]
-    found = judge(facts(MAX_SEND_FRAGMENT=session))
+    found = judge(facts(session))
     assert (found.status, found.finding) == (Status.CRITICAL, Finding.UNEXPLAINED)
     assert "max_send_fragment" in found.summary
 
 
 def test_a_setting_that_the_library_does_not_have_is_said_and_proves_nothing() -> None:
-    found = judge(facts(BLOCK_PADDING=Session(Setting.BLOCK_PADDING, NONE, True, absent="no such function")))
+    found = judge(facts(Session(Setting.BLOCK_PADDING, NONE, True, absent="no such function")))
     assert found.status is Status.OK
     assert found.refuted == ()
     assert found.evidence["block padding"] == "not had here: no such function"

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ktlsctl import advisories
+from ktlsctl.libssl import _unnamed
 from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.ending import Ending
 from ktlsctl.scenarios.reset import Case, Facts, Loss, judge
@@ -103,6 +105,11 @@ def test_what_is_not_given_back_is_unexplained(which: str, value: Any, said: str
     found = judge(of(replace(case(Loss.END, END), **change)))
     assert (found.status, found.finding) == (Status.CRITICAL, Finding.UNEXPLAINED)
     assert said in found.reason
+
+
+def test_an_errno_on_the_librarys_error_queue_is_told_by_its_name() -> None:
+    assert _unnamed(0x80000000 | errno.ECONNRESET) == os.strerror(errno.ECONNRESET)
+    assert _unnamed(0x0A000142) == "error 0xa000142"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -9,7 +9,16 @@ import pytest
 
 from ktlsctl import advisories
 from ktlsctl.model import Finding, Os, Status
-from ktlsctl.scenarios.sendfile import FILE_SIZE, FREEBSD_REPLAY, RANGES, Case, Facts, Mode, judge
+from ktlsctl.scenarios.sendfile import (
+    FILE_SIZE,
+    FREEBSD_REPLAY,
+    RANGES,
+    SHORT_BUFFER_HANG,
+    Case,
+    Facts,
+    Mode,
+    judge,
+)
 from ktlsctl.sessionfacts import Carried, Way
 from tests.trials import WAYS, judged_here
 
@@ -57,6 +66,42 @@ def test_a_file_that_got_stuck_says_where() -> None:
     found = judge(replace(GOOD, cases=(replace(SHORT, arrived=49152, sent=60_000, stalled=True, intact=False),)))
     assert (found.status, found.finding, found.sha256_ok) == (Status.CRITICAL, Finding.UNEXPLAINED, None)
     assert "49152 of 70000 bytes arrived, 60000 were said to be sent" in found.reason
+
+
+HANGING = replace(
+    SHORT, mode=Mode.BLOCKING_SHORT, calls=2, waits=1, arrived=16384, sent=32768, stalled=True, intact=False
+)
+
+
+def test_a_blocking_call_that_hangs_with_a_short_buffer_is_the_known_limit() -> None:
+    found = judge(replace(GOOD, cases=(SHORT, BLOCKING, HANGING)))
+    assert (found.status, found.finding, found.known) == (Status.WARNING, Finding.KNOWN, (SHORT_BUFFER_HANG,))
+    assert found.refuted == ()
+    assert advisories.by_id(SHORT_BUFFER_HANG) is not None
+
+
+def test_a_blocking_call_that_ends_with_a_short_buffer_refutes_the_limit_where_it_was_tried() -> None:
+    ended = replace(BLOCKING, mode=Mode.BLOCKING_SHORT)
+    assert judge(replace(GOOD, cases=(SHORT, ended))).refuted == (SHORT_BUFFER_HANG,)
+    assert judge(replace(GOOD, system=Os.FREEBSD, cases=(SHORT, ended))).refuted == ()
+    assert judge(GOOD).refuted == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(BLOCKING, stalled=True, intact=False),
+        replace(SHORT, stalled=True, intact=False),
+        replace(HANGING, stalled=False),
+    ],
+    ids=["blocking", "non-blocking", "damaged"],
+)
+def test_anything_else_that_fails_beside_it_is_not_the_known_limit(other: Case) -> None:
+    assert judge(replace(GOOD, cases=(SHORT, other, HANGING))).finding is Finding.UNEXPLAINED
+
+
+def test_elsewhere_a_hang_is_unexplained() -> None:
+    assert judge(replace(GOOD, system=Os.FREEBSD, cases=(SHORT, HANGING))).finding is Finding.UNEXPLAINED
 
 
 def test_on_freebsd_a_file_damaged_after_short_calls_is_the_known_defect() -> None:

@@ -220,7 +220,7 @@ def test_another_library_keeps_its_suspicion_when_this_one_is_cleared() -> None:
     assert advisories.confirmed((other,), frozenset(), frozenset({other.id}), ABOUT, reports.SYSTEM) == (other,)
 
 
-def test_what_is_so_by_design_is_no_alarm_when_it_was_proved() -> None:
+def test_what_is_only_worth_knowing_is_no_alarm_when_it_was_proved() -> None:
     proved = notice("openssl.lying-bio", Certainty.PROVED, "x")
     assert advisories.check((proved,)).status is Status.OK
 

@@ -36,9 +36,14 @@ SUITES = (
 FEW = ("--suite", "ECDHE-ECDSA-AES128-GCM-SHA256", "--suite", "TLS_AES_128_GCM_SHA256")
 
 
+def plain(guest: Guest) -> str:
+    """The command, without the scenarios, which test_scenarios_in_lab.py is about."""
+    return f"{guest.ktlsctl} selftest --scenario session"
+
+
 def selftest(guest: Guest, *arguments: str, user: str | None = None, wrap: str = "") -> tuple[int, Any]:
     """Exit status and document of one run."""
-    command = f"{wrap} {guest.ktlsctl} selftest --scenario session --json {shlex.join(arguments)}"
+    command = f"{wrap} {plain(guest)} --json {shlex.join(arguments)}"
     result = guest.run(command, timeout=240, user=user)
     assert result.err == ""
     report = json.loads(result.out)
@@ -136,7 +141,7 @@ def test_what_is_required_and_not_there_is_critical(ready: Guest) -> None:
 def test_io_uring_forbidden_by_sysctl_falls_back_and_still_proves(ready: Guest) -> None:
     ready.run("sysctl -q kernel.io_uring_disabled=2").check()
     status, report = selftest(ready, *FEW)
-    forced = ready.run(f"{ready.ktlsctl} selftest --scenario session --datapath io_uring {shlex.join(FEW)}", timeout=120)
+    forced = ready.run(f"{plain(ready)} --datapath io_uring {shlex.join(FEW)}", timeout=120)
     ready.run("sysctl -q kernel.io_uring_disabled=0").check()
     assert status == 0
     assert {r["datapath"] for r in report["results"]} == {"socket"}
@@ -150,7 +155,7 @@ def test_io_uring_forbidden_by_sysctl_falls_back_and_still_proves(ready: Guest) 
 def test_a_session_that_is_held_open_agrees_with_ss(ready: Guest) -> None:
     # A slow run in the background in the tool's own network namespace: look into it from outside.
     script = (
-        f"{ready.ktlsctl} selftest --scenario session --datapath socket --suite ECDHE-ECDSA-AES256-GCM-SHA384 --bytes 200000000"
+        f"{plain(ready)} --datapath socket --suite ECDHE-ECDSA-AES256-GCM-SHA384 --bytes 200000000"
         " --timeout 60 >/dev/null 2>&1 & "
         "for i in $(seq 100); do for p in $(pgrep -f '[k]tlsctl.servant'); do "
         "out=$(nsenter -t $p -n ss -Htnie 2>/dev/null | grep -o 'tcp-ulp-tls.*rxconf: sw txconf: sw' | head -1); "
@@ -164,7 +169,7 @@ def test_a_session_that_is_held_open_agrees_with_ss(ready: Guest) -> None:
 @on_one_host
 def test_killing_the_tool_leaves_no_child(ready: Guest) -> None:
     script = (
-        f"{ready.ktlsctl} selftest --scenario session --bytes 100000000 >/dev/null 2>&1 & pid=$!; "
+        f"{plain(ready)} --bytes 100000000 >/dev/null 2>&1 & pid=$!; "
         "for i in $(seq 100); do pgrep -f '[k]tlsctl.session' >/dev/null && break; sleep 0.2; done; sleep 1; "
         "kill -9 $pid; sleep 3; pgrep -f '[k]tlsctl.servant' | wc -l"
     )
@@ -172,6 +177,6 @@ def test_killing_the_tool_leaves_no_child(ready: Guest) -> None:
 
 
 def test_the_text_is_the_self_tests_own_on_every_hosts_click(ready: Guest) -> None:
-    lines = ready.run(f"{ready.ktlsctl} selftest --scenario session {shlex.join(FEW)}", timeout=120).check().out.splitlines()
+    lines = ready.run(f"{plain(ready)} {shlex.join(FEW)}", timeout=120).check().out.splitlines()
     assert any(line.startswith("TLSv1.2  ECDHE-ECDSA-AES128-GCM-SHA256") and "kernel" in line for line in lines)
     assert max(map(len, lines)) <= 80

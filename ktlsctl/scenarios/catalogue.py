@@ -66,7 +66,7 @@ CATALOGUE: tuple[Scenario, ...] = (
         "short-buffers",
         "Data arrives intact both ways at once through the smallest socket buffers, every write that found no room "
         "repeated.",
-        2.0,
+        1.0,
         short_buffers.Facts,
         short_buffers.judge,
         quick=True,
@@ -74,7 +74,7 @@ CATALOGUE: tuple[Scenario, ...] = (
     Scenario(
         "moving-write-buffer",
         "A write repeated from another address sends the data, not what the old memory holds by then.",
-        2.0,
+        1.0,
         moving_write_buffer.Facts,
         moving_write_buffer.judge,
         quick=True,
@@ -82,14 +82,14 @@ CATALOGUE: tuple[Scenario, ...] = (
     Scenario(
         "sendfile",
         "A file over 64 KiB goes out whole by SSL_sendfile, from any offset, blocking and not, and with zerocopy.",
-        3.0,
+        5.0,
         sendfile.Facts,
         sendfile.judge,
     ),
     Scenario(
         "early-data",
         "0-RTT that is answered until there is no more room arrives intact, though the tickets are still to be sent.",
-        2.0,
+        4.0,
         early_data.Facts,
         early_data.judge,
         versions=(TlsVersion.TLS13,),

@@ -124,9 +124,9 @@ def judge(facts: Facts) -> Judgement:
                 facts.carried,
                 evidence=evidence,
             )
-    # Which is no refusal, and harmless.
-    kernel = [case for case in facts.cases if case.kernel and not _harmless(case, facts.version)]
-    summary = f"{len(facts.cases)} kinds of damage refused, nothing of them delivered"
+    refused = [case for case in facts.cases if not _harmless(case, facts.version)]
+    kernel = [case for case in refused if case.kernel]
+    summary = f"{len(refused)} kinds of damage refused, nothing of them delivered"
     if kernel:
         summary = f"{len(kernel)} kinds of damage refused by the kernel and in user space, nothing of them delivered"
     if any(not case.alert for case in kernel):

@@ -19,9 +19,10 @@ class Facts:
     """`accepted`: the second connection resumed the first, and the server took its early data; else nothing follows.
 
     The answer went out by SSL_sendfile if TX was in the kernel by then (`sendfile`), else by SSL_write_early_data.
-    `want_write`: calls for the answer that found no room.  `read_want_write`: calls of SSL_read or, before it,
-    SSL_read_early_data that asked for room, before the client began to read.  `early_intact`, `answer_intact`, `late_intact`: what the client sent early, what
-    the server answered, what the client sent after the handshake.
+    `want_write`: calls for the answer that found no room.  `read_want_write`: calls of SSL_read, or of
+    SSL_read_early_data before it, that asked for room before the client began to read.  `early_intact`,
+    `answer_intact`, `late_intact`: what the client sent early, what the server answered, what the client sent after
+    the handshake.
     """
 
     carried: Carried

@@ -11,6 +11,7 @@ from ktlsctl.scenarios.judgement import Judgement, fine, known, not_run, unexpla
 from ktlsctl.sessionfacts import Carried
 
 FREEBSD_REPLAY = "freebsd.sendfile-replay"
+SHORT_BUFFER_HANG = "linux.sendfile-short-buffer"
 
 #: Neither whole pages nor whole records.
 FILE_SIZE = 150_001
@@ -22,7 +23,9 @@ RANGES = (
     (FILE_SIZE - 100, 100),
     (FILE_SIZE - 33, 4096),
 )
-SHORT_BUFFER = 2304
+#: SO_SNDBUF and SO_RCVBUF in bytes.  The short one is Linux's least (it doubles them), below one record; the other
+#: holds several records and segments of loopback, but not the file.
+SHORT_BUFFER, BUFFER = 2304, 32768
 #: Seconds without a byte moving after which a case has stalled.
 STALL = 2.0
 
@@ -32,6 +35,7 @@ class Mode(StrEnum):
 
     SHORT = "non-blocking through short buffers"
     BLOCKING = "blocking"
+    BLOCKING_SHORT = "blocking with a short send buffer"
     ZEROCOPY = "with SSL_OP_ENABLE_KTLS_TX_ZEROCOPY_SENDFILE"
 
 
@@ -94,10 +98,12 @@ def judge(facts: Facts) -> Judgement:
             status=Status.UNKNOWN,
             evidence=evidence,
         )
+    refuted = (SHORT_BUFFER_HANG,) if any(case.mode is Mode.BLOCKING_SHORT for case in facts.cases) else ()
     return fine(
         f"{len(facts.cases)} files intact, {size} bytes, {evidence['want_write']} calls found no room, "
         f"{evidence['short_calls']} too little",
         facts.carried,
+        refuted=refuted if facts.system is Os.LINUX else (),
         evidence=evidence,
         size=size,
         intact=True,
@@ -120,7 +126,22 @@ def _without_kernel(facts: Facts) -> Judgement:
 
 def _failed(facts: Facts, bad: list[Case], evidence: Evidence, size: int) -> Judgement:
     wrong = [case for case in bad if not case.stalled]
-    if wrong and facts.system is Os.FREEBSD and all(c.mode is not Mode.BLOCKING and c.waits + c.short for c in bad):
+    if facts.system is Os.LINUX and all(case.stalled and case.mode is Mode.BLOCKING_SHORT for case in bad):
+        return known(
+            Status.WARNING,
+            "a blocking SSL_sendfile hangs with a short send buffer; every other way is intact",
+            "the kernel waits for room that only data it holds back could make: a blocking program that made its "
+            "socket's send buffer smaller than a few records hangs in sendfile",
+            (SHORT_BUFFER_HANG,),
+            facts.carried,
+            evidence=evidence,
+            size=size,
+        )
+    if (
+        wrong
+        and facts.system is Os.FREEBSD
+        and all(c.mode in (Mode.SHORT, Mode.ZEROCOPY) and c.waits + c.short for c in bad)
+    ):
         return known(
             Status.CRITICAL,
             f"{len(wrong)} of {len(facts.cases)} files arrived damaged",

@@ -65,6 +65,8 @@ class ByCall:
 
     def splice(self, source: int, offset: int | None, target: int, size: int) -> int:
         self._calls += 1
+        if sys.platform != "linux":
+            raise NotHere("splice is Linux's")
         return os.splice(source, target, size, offset_src=offset, flags=2)  # SPLICE_F_NONBLOCK
 
     def receive(self, fd: int, room: bytearray) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any
 from ktlsctl.evidence import SOL_TLS
 from ktlsctl.libssl import TlsError
 from ktlsctl.model import Os
-from ktlsctl.scenarios.sendfile import FILE_SIZE, RANGES, SHORT_BUFFER, STALL, Case, Facts, Mode
+from ktlsctl.scenarios.sendfile import BUFFER, FILE_SIZE, RANGES, SHORT_BUFFER, STALL, Case, Facts, Mode
 from ktlsctl.sessionfacts import Carried
 from ktlsctl.stage import Deadline, End, Stream
 from ktlsctl.trials.ground import Ground, NotHere
@@ -35,7 +35,8 @@ def run(ground: Ground) -> Facts:
     if not carried.server_tx:
         return Facts(carried, system, _refusal(short[0], fd))
     cases = _all_ranges(ground, short, fd, content, Mode.SHORT)
-    cases += _blocking(ground, fd, content)
+    cases += _blocking(ground, fd, content, Mode.BLOCKING, BUFFER)
+    cases += _blocking(ground, fd, content, Mode.BLOCKING_SHORT, SHORT_BUFFER)
     ends = ground.ends()
     ends[0].session.set_options(_ZEROCOPY_OPTION)
     ground.handshake(ends)
@@ -133,9 +134,9 @@ def _carry(ground: Ground, ends: tuple[End, End], progress: Progress, fd: int) -
     return progress.done
 
 
-def _blocking(ground: Ground, fd: int, content: bytes) -> list[Case]:
+def _blocking(ground: Ground, fd: int, content: bytes, mode: Mode, send_buffer: int) -> list[Case]:
     """The server's calls block, in a thread of their own, while the client reads here."""
-    server, client = ground.session(ground.sockets(send_buffer=SHORT_BUFFER))
+    server, client = ground.session(ground.sockets(send_buffer=send_buffer))
     server.sock.setblocking(True)
     # SO_SNDTIMEO bounds sendfile(2) as well: what would hang says EAGAIN instead.
     server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(STALL), 0))
@@ -155,7 +156,7 @@ def _blocking(ground: Ground, fd: int, content: bytes) -> list[Case]:
             ground.drive((client,), "receiving a file from a blocking call", step)
         finally:
             call.join()
-        cases.append(progress.case(Mode.BLOCKING, not progress.done))
+        cases.append(progress.case(mode, not progress.done))
         if not progress.done:
             break
     server.sock.setblocking(False)
