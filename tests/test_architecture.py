@@ -16,10 +16,10 @@ PACKAGE = Path(__file__).parent.parent / "ktlsctl"
 ROOMS = (
     ("__main__",),
     ("cli",),
-    ("render", "completions", "schema", "selftest"),
-    ("probe",),
+    ("render", "completions", "schema", "selftest", "configure"),
+    ("probe", "endangered", "snippets"),
     ("advisories", "linux", "freebsd", "openssl"),
-    ("linux_findings", "session"),
+    ("linux_findings", "session", "opensslcnf_edit"),
     ("evidence", "datapath"),
     ("libssl",),
     ("facts",),
@@ -28,7 +28,7 @@ ROOMS = (
     ("child", "atomic"),
     ("servant",),
     ("codec",),
-    ("ciphers", "sessionfacts"),
+    ("ciphers", "sessionfacts", "changes"),
     ("model",),
     ("__init__",),
 )
