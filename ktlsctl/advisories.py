@@ -15,6 +15,9 @@ from functools import cache
 
 from ktlsctl.model import About, AdvisoryNotice, Certainty, Check, Library, Link, Os, Remedy, Status, Tri
 
+#: The id of the corruption after a write that is repeated from another buffer.
+MOVING_BUFFER = "openssl.moving-write-buffer"
+
 #: major, minor, patch; a patch level of FreeBSD (`14.3-RELEASE-p5`) is the third number.  The last one orders release
 #: candidates before their release.
 Version = tuple[int, int, int, int]
@@ -613,6 +616,14 @@ def openssl_version(text: str) -> Version | None:
     """The version in `OpenSSL 3.0.22 7 Jul 2026` or `3.5.7`; None for another library or none."""
     match = re.match(r"(?:OpenSSL )?(\d{1,6}\.\d{1,6}\.\d{1,6})(?![\d.])", text, re.ASCII)
     return parse(match[1]) if match else None
+
+
+def named(identity: str) -> Advisory:
+    """The entry of this id.  Raises KeyError."""
+    found = next((advisory for advisory in TABLE if advisory.id == identity), None)
+    if found is None:
+        raise KeyError(identity)
+    return found
 
 
 def concerning(

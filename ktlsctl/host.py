@@ -182,11 +182,11 @@ def _about_this_machine(host: Host) -> About:
         release=system.release,
         machine=system.machine,
         privileged=os.geteuid() == 0,
-        distribution=_distribution(host.read("/etc/os-release").or_else(b"")),
+        distribution=distribution(host.read("/etc/os-release").or_else(b"")),
     )
 
 
-def _distribution(os_release: bytes) -> str:
+def distribution(os_release: bytes) -> str:
     """PRETTY_NAME of an os-release(5) file, or an empty string."""
     for line in os_release.decode("utf-8", "replace").splitlines():
         if line.startswith("PRETTY_NAME="):

@@ -747,6 +747,25 @@ def probe(argument: Any) -> dict[str, Any]:
     return answer
 
 
+def wants(argument: Any) -> dict[str, Any]:
+    """Whether fresh contexts want kTLS under a configuration file.
+
+    `{"path": …, "config": …}` in; config None: the library's own.  `server` and `client` are None when the library
+    makes no context; `fault` and `detail` then say why.
+    """
+    answer: dict[str, Any] = {"server": None, "client": None, "fault": None, "detail": ""}
+    if argument["config"] is not None:
+        os.environ["OPENSSL_CONF"] = argument["config"]
+    try:
+        libssl = Libssl(argument["path"])
+        libssl.start()
+        for side in ("server", "client"):
+            answer[side] = libssl.context(server=side == "server").wants_ktls()
+    except Unusable as error:
+        answer |= {"fault": error.fault, "detail": error.detail}
+    return answer
+
+
 def python(argument: Any) -> dict[str, Any]:
     """Which libssl this interpreter's `ssl` uses, and which one cryptography carries.  openssl.PythonAnswer out."""
     answer: dict[str, Any] = {"bindings": []}

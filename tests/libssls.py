@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ktlsctl.ciphers import SUITES
 from ktlsctl.codec import encode
 from ktlsctl.facts.answers import Answer, Asked, SuiteAnswer
 from ktlsctl.model import Attempt, TlsVersion
+
+if TYPE_CHECKING:
+    from ktlsctl.libssl import Libssl
 
 ROOT = Path(__file__).parent.parent
 
@@ -135,3 +139,61 @@ def option(path: str) -> bool:
     libssl = Libssl(path)
     libssl.start()
     return libssl.context(server=True).wants_ktls()
+
+
+def _wants(libssl: Libssl, file: str) -> int:
+    """Two bits each, server's in front: 0 no context, 1 off, 2 on."""
+    from ktlsctl.libssl import Unusable
+
+    os.environ["OPENSSL_CONF"] = file
+    try:
+        libssl.start()
+        server, client = (1 + libssl.context(server=server).wants_ktls() for server in (True, False))
+    except Unusable:
+        return 0
+    return server << 2 | client
+
+
+def serve_options(path: str) -> None:
+    """Answer for each file named on stdin, in a process forked before the library has read any configuration."""
+    from ktlsctl.libssl import Libssl
+
+    libssl = Libssl(path)
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            os._exit(_wants(libssl, line.rstrip("\n")))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(status, flush=True)
+
+
+class Oracle:
+    """A real libssl, asked what contexts it makes under a configuration file, a few milliseconds a question."""
+
+    def __init__(self, path: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; from tests.libssls import serve_options as s; s(sys.argv[1])", path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def __enter__(self) -> Oracle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def wants(self, file: Path) -> tuple[bool | None, bool | None]:
+        """Whether server and client contexts have SSL_OP_ENABLE_KTLS; None: there is no context to be had."""
+        source, sink = self._process.stdin, self._process.stdout
+        assert source is not None
+        assert sink is not None
+        print(file, file=source, flush=True)
+        ready, _, _ = select.select([sink], [], [], 60)
+        assert ready, f"no answer about {file}"
+        status = int(sink.readline())
+        said = {0: None, 1: False, 2: True}
+        return said[status >> 2], said[status & 3]

@@ -56,7 +56,7 @@ def test_version_and_help_exit_0() -> None:
 
 
 def test_help_fits_a_terminal_of_80_columns() -> None:
-    for arguments in ([], ["check"], ["capture"], ["schema"], ["completion"]):
+    for arguments in ([], ["check"], ["capture"], ["schema"], ["completion"], ["snippet"], ["enable"], ["undo"]):
         assert max(map(len, ktlsctl(*arguments, "--help").stdout.splitlines())) <= 80
 
 

@@ -41,8 +41,22 @@ def plain(page: Path) -> str:
 
 def source_of(name: str) -> str:
     """The page that describes a command."""
-    own = MAN / f"ktlsctl-{name}.8"
-    return (own if own.exists() else MAN / "ktlsctl.8").read_text()
+    return (own_page(name) or MAN / "ktlsctl.8").read_text()
+
+
+#: Two commands that one page describes: what the page is called after, by the other one.
+TOGETHER = {"disable": "enable", "history": "undo"}
+
+
+def own_page(name: str) -> Path | None:
+    page = MAN / f"ktlsctl-{TOGETHER.get(name, name)}.8"
+    return page if page.exists() else None
+
+
+def on_the_page_of(name: str) -> set[str]:
+    """Options of every command that is described on the same page."""
+    first = TOGETHER.get(name, name)
+    return set().union(*(options_of(cli.commands[n]) for n in cli.commands if TOGETHER.get(n, n) == first))
 
 
 def part(source: str, title: str) -> str:
@@ -56,9 +70,10 @@ def synopsis_of(name: str) -> str:
 def sections() -> dict[str, str]:
     """The description of each command, from ktlsctl.8 or a page of its own; "" for what stands before the first."""
     description = part((MAN / "ktlsctl.8").read_text(), "DESCRIPTION")
-    parts = re.split(r"^\.It Cm (check|selftest|capture|schema|completion)$\n", description, flags=re.M)
+    names = "|".join(cli.commands)
+    parts = re.split(rf"^\.It Cm ({names})$\n", description, flags=re.M)
     found = dict(zip(parts[1::2], parts[2::2], strict=True))
-    own = {name: part(source_of(name), "DESCRIPTION") for name in found if (MAN / f"ktlsctl-{name}.8").exists()}
+    own = {name: part(source_of(name), "DESCRIPTION") for name in found if own_page(name)}
     return {"": parts[0], **found, **own}
 
 
@@ -75,7 +90,8 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def test_all_pages_are_there() -> None:
-    assert [page.name for page in PAGES] == ["ktlsctl-report.5", "ktlsctl-selftest.8", "ktlsctl.8"]
+    pages = ("enable.8", "report.5", "selftest.8", "snippet.8", "undo.8")
+    assert [page.name for page in PAGES] == [*(f"ktlsctl-{name}" for name in pages), "ktlsctl.8"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -118,8 +134,8 @@ def test_the_page_has_every_command_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", ["", *cli.commands])
 def test_the_page_has_every_option_of_a_command_and_no_other(name: str) -> None:
-    command: click.Command = cli.commands[name] if name else cli
-    assert options_in(sections()[name]) == options_of(command) | (set() if name else HELP)
+    wanted = on_the_page_of(name) if name else options_of(cli) | HELP
+    assert options_in(sections()[name]) == wanted
 
 
 @pytest.mark.parametrize("name", [*cli.commands])
@@ -142,7 +158,7 @@ def test_the_page_has_every_value_that_an_option_or_argument_can_have(name: str)
             assert {str(choice) for choice in parameter.type.choices} <= words
 
 
-@pytest.mark.parametrize("name", ["", "selftest"])
+@pytest.mark.parametrize("name", ["", "selftest", "enable", "undo"])
 def test_the_page_has_every_exit_status_and_no_other(name: str) -> None:
     section = part(source_of(name), "EXIT STATUS")
     assert [int(number) for number in re.findall(r"^\.It (\d+)$", section, re.M)] == [s.value for s in ExitStatus]

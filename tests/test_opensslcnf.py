@@ -75,6 +75,27 @@ CASES = {
     "an include with equals": (WAY + "[c]\n.include = {folder}/plain.cnf\n", True),
     "an include of a directory": (WAY + "[c]\n.include {folder}/folder\n", True),
     "an include that is missing": (WAY + "[c]\nOptions = KTLS\n.include {folder}/nothing.cnf\n", True),
+    "a variable": ("k = KTLS\n" + WAY + "[c]\nOptions = $k\n", True),
+    "a variable of another section": (WAY + "[k]\nk = KTLS\n[c]\nOptions = SessionTicket,${k::k}\n", True),
+    "a variable on the way": ("s = c\n" + WAY.replace("= c", "= $(s)") + "[c]\nOptions = KTLS\n", True),
+    "a header has no variables": ("s = c\n" + WAY + "[$s]\nOptions = KTLS\n", False),
+    "a dollar that is no variable": (".pragma = dollarid:on\n" + WAY + "[c]\nOptions = Bogus$k,KTLS\n", False),
+    "a brace that is not closed": (WAY + "[c]\nx.Options = KTLS\nOptions = ${k\n", False),
+    "quotes and escapes in the middle": (WAY + "[c]\nOptions = K'TL'\\S\n", True),
+    "a module may be written with a number": (
+        WAY.replace("\nssl_conf", "\nssl_conf.1") + "[c]\nOptions = KTLS\n",
+        True,
+    ),
+    "what is no module ends the loading": (
+        WAY.replace("\nssl_conf", "\nmine = x\nssl_conf") + "[c]\nOptions = KTLS\n",
+        False,
+    ),
+    "behind the way it does not matter": (WAY.replace("= b\n", "= b\nmine = x\n") + "[c]\nOptions = KTLS\n", True),
+    "one application without its section": (WAY + "nginx = n\n[c]\nOptions = KTLS\n", False),
+    "an include by the name of a directory pragma": (
+        ".pragma = includedir:{folder}\n" + WAY + "[c]\n.include plain.cnf\n",
+        True,
+    ),
     "a section stays open behind an include": (WAY + ".include {folder}/section.cnf\nOptions = KTLS\n", False),
 }
 
@@ -126,6 +147,35 @@ def test_a_line_is_found_where_an_editor_finds_it() -> None:
 def test_an_include_that_cannot_be_followed_is_named() -> None:
     found = read("/c", **{"/c": ".include relative.cnf\n.include /loop\n", "/loop": ".include /loop\n"})
     assert found.unread == ("relative.cnf", "/loop")
+
+
+def test_an_include_with_a_nul_byte_is_no_path_to_open() -> None:
+    assert opensslcnf.configuration(b".include /a\0b\n", "/c", LiveHost(), whole=True).unread == ("/a\0b",)
+
+
+def test_a_file_that_includes_itself_many_times_comes_to_an_end() -> None:
+    found = read("/c", **{"/c": ".include /c\n" * 50})
+    assert found.unread
+
+
+def test_variables_of_variables_do_not_fill_the_memory() -> None:
+    text = "a = " + "x" * 60000 + "\n" + "b = $a\n" * 200
+    assert opensslcnf.configuration(text.encode(), "/c", read_nothing(), whole=True).damage
+
+
+def test_what_only_servers_or_new_releases_understand_is_not_on_everywhere() -> None:
+    for options, everywhere in (("KTLS", True), ("ServerPreference,KTLS", None), ("-KTLS", False)):
+        assert explained(WAY + f"[c]\nOptions = {options}\n").everywhere is everywhere
+    assert explained(WAY + "[c]\nOptions = KTLSTxZerocopySendfile,KTLS\n").everywhere is None
+
+
+def test_a_variable_without_a_value_is_noticed_where_nothing_is_withheld() -> None:
+    text = (WAY + "[c]\nOptions = KTLS\n[d]\nPIN = $nothing\n").encode()
+    assert opensslcnf.configuration(text, "/c", read_nothing(), whole=True).damage == "/c:9"
+
+
+def read_nothing() -> CapturedHost:
+    return CapturedHost(About(Os.LINUX, "6.1", "x86_64", True), {}, Outcome.ABSENT)
 
 
 def test_secrets_do_not_pass_the_filter() -> None:

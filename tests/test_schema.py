@@ -78,7 +78,10 @@ def test_every_member_that_is_printed_is_described_and_required() -> None:
     def exactly(schema: dict[str, Any], value: dict[str, Any]) -> None:
         assert set(schema["required"]) == set(schema["properties"]) == set(value)
 
-    assert set(SCHEMA["properties"]) == {*SCHEMA["required"], "results"}
+    assert set(SCHEMA["properties"]) == {
+        *SCHEMA["required"],
+        *("results", "snippets", "plan", "changes", "obstacles", "runs"),
+    }
     assert set(SCHEMA["required"]) == set(document)
     result = json.loads(render(reports.selftest_ok()))["results"][0]
     scenario = json.loads(render(reports.selftest_scenarios()))["results"][-1]

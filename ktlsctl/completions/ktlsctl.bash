@@ -14,7 +14,7 @@ _ktlsctl() {
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD - 1}"; do
         case $word in
-        check | selftest | capture | schema | completion)
+        check | selftest | enable | disable | undo | history | capture | schema | completion | snippet)
             command=$word
             break
             ;;
@@ -25,6 +25,7 @@ _ktlsctl() {
     --format)
         case $command in
         selftest) words='text json tap junit nagios' ;;
+        snippet) words='text lines json' ;;
         *) words='text json nagios prometheus' ;;
         esac
         ;;
@@ -36,6 +37,11 @@ _ktlsctl() {
     --datapath) words='auto io_uring socket' ;;
     --fail-on) words='never warning critical' ;;
     --color) words='auto always never' ;;
+    --root)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$current")
+        return
+        ;;
     --libssl | --from | --output)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
@@ -44,18 +50,30 @@ _ktlsctl() {
     *)
         case $command:$current in
         :-*) words='-h --help --version' ;;
-        :*) words='check selftest capture schema completion' ;;
+        :*) words='check selftest enable disable undo history capture schema completion snippet' ;;
         check:-*)
-            words='-h --help --format --json --fail-on --libssl --load --from --output'
+            words='-h --help --format --json --fail-on --libssl --load --from --fix --diff -y --yes --output'
             words+=' -q --quiet -v --verbose --color --debug'
             ;;
         selftest:-*)
             words='-h --help --tls1.2 --tls1.3 --suite --scenario --list-scenarios --accept --direction --datapath'
             words+=' --libssl --require --bytes --timeout --format --json --output -q --quiet -v --verbose --color --debug'
             ;;
+        enable:-*)
+            words='-h --help --now --persist --library --tx-only --rx-only --offload --root --despite'
+            words+=' --diff -y --yes --json --color --debug'
+            ;;
+        disable:-*)
+            words='-h --help --now --persist --library --tx-only --rx-only --offload --root'
+            words+=' --diff -y --yes --json --color --debug'
+            ;;
+        undo:-*) words='-h --help --root --diff -y --yes --json --color --debug' ;;
+        history:-*) words='-h --help --root --json --debug' ;;
         capture:-*) words='-h --help --libssl --load --debug' ;;
         schema:-* | completion:-*) words='-h --help --debug' ;;
         completion:*) words='bash zsh fish' ;;
+        snippet:-*) words='-h --help --format --json --debug' ;;
+        snippet:*) words='nginx haproxy apache lighttpd stunnel python gnutls postgresql' ;;
         capture:*)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$current")

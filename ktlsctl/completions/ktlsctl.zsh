@@ -11,6 +11,9 @@ _ktlsctl_check() {
     '*--libssl=[also examine this TLS library]:library:_files' \
     '--load[let the probe load the kernel module]' \
     '--from=[judge a captured host]:capture:_files' \
+    '--fix[then propose a plan for what was found]' \
+    '--diff[with --fix\: show a unified diff of every file]' \
+    {-y,--yes}'[with --fix\: carry the plan out without asking]' \
     '--output=[write the report to a file]:file:_files' \
     '(-q --quiet -v --verbose)'{-q,--quiet}'[only what is wrong, and the verdict]' \
     '(-q --quiet -v --verbose)'{-v,--verbose}'[evidence, every reason, every advisory]' \
@@ -43,6 +46,61 @@ _ktlsctl_selftest() {
     '(- *)'{-h,--help}'[show help]'
 }
 
+_ktlsctl_enable() {
+  _arguments -s \
+    '--now[switch it on in the running kernel]' \
+    '--persist[have it on after every boot]' \
+    '--library=[switch it on in the configuration of a TLS library]:library:' \
+    '(--rx-only)--tx-only[sending alone]' \
+    '(--tx-only)--rx-only[receiving alone]' \
+    '*--offload=[also switch the TLS offload of this interface]:interface:' \
+    '--root=[work on the system below this directory]:directory:_directories' \
+    '*--despite=[accept that this program may be hurt]:program:' \
+    '--diff[show a unified diff of every file]' \
+    {-y,--yes}'[carry the plan out without asking]' \
+    '--json[print one JSON document]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_disable() {
+  _arguments -s \
+    '--now[switch it off in the running kernel]' \
+    '--persist[have it off after every boot]' \
+    '--library=[switch it off in the configuration of a TLS library]:library:' \
+    '(--rx-only)--tx-only[sending alone]' \
+    '(--tx-only)--rx-only[receiving alone]' \
+    '*--offload=[also switch the TLS offload of this interface]:interface:' \
+    '--root=[work on the system below this directory]:directory:_directories' \
+    '--diff[show a unified diff of every file]' \
+    {-y,--yes}'[carry the plan out without asking]' \
+    '--json[print one JSON document]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_undo() {
+  _arguments -s \
+    '--root=[work on the system below this directory]:directory:_directories' \
+    '--diff[show a unified diff of every file]' \
+    {-y,--yes}'[carry the plan out without asking]' \
+    '--json[print one JSON document]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]' \
+    '1:run:'
+}
+
+_ktlsctl_history() {
+  _arguments -s \
+    '--root=[work on the system below this directory]:directory:_directories' \
+    '--json[print one JSON document]' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
 _ktlsctl_capture() {
   _arguments -s \
     '*--libssl=[also record this TLS library]:library:_files' \
@@ -65,15 +123,29 @@ _ktlsctl_completion() {
     '1:shell:(bash zsh fish)'
 }
 
+_ktlsctl_snippet() {
+  _arguments -s \
+    '--format=[what to print]:format:(text lines json)' \
+    '--json[the same as --format json]' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]' \
+    '1:application:(nginx haproxy apache lighttpd stunnel python gnutls postgresql)'
+}
+
 _ktlsctl() {
   local state
   local -a line commands
   commands=(
     'check:can this host do kernel TLS, and if not, why?'
     'selftest:does a real TLS session get kernel TLS, with which suite?'
+    'enable:switch kernel TLS on, now and after every boot'
+    'disable:switch kernel TLS off, now and at every boot'
+    'undo:put back what a run of enable or disable changed'
+    'history:list the runs that can be undone'
     'capture:freeze what this host says, for someone else to judge'
     'schema:print the JSON Schema of the reports'
     'completion:print the completion file for a shell'
+    'snippet:how is an application told to use kernel TLS?'
   )
   _arguments -C \
     '(- *)--version[show the version]' \

@@ -8,11 +8,12 @@ ASCII is escaped, so that the document survives any locale and holds nothing tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from ktlsctl import __version__
+from ktlsctl.changes import FileEdit, Made, Obstacle, Outcome, PastRun, Scope, in_short, verdict
 from ktlsctl.model import (
     SCHEMA_VERSION,
     About,
@@ -30,13 +31,15 @@ from ktlsctl.model import (
     Verdict,
 )
 from ktlsctl.render.strings import each_string, encodable
+from ktlsctl.snippets import Found, Snippet, Standing
 
 Json = dict[str, Any]
 
 
-def render(report: Report) -> str:
-    """The document of a report; ends with a newline."""
+def render(report: Report, outcome: Outcome | None = None) -> str:
+    """The document of a report, with a plan and what became of it if there was one; ends with a newline."""
     report = each_string(report, encodable)
+    more = {} if outcome is None else _outcome(each_string(outcome, encodable))
     return _text(
         _document(
             host=_host(report.about),
@@ -53,7 +56,118 @@ def render(report: Report) -> str:
             if report.results is None
             else [*map(_result, report.results), *map(_scenario, report.scenarios)],
         )
+        | more
     )
+
+
+def render_outcome(about: About, outcome: Outcome, errors: tuple[str, ...] = ()) -> str:
+    """The document of enable, disable or undo.  `errors`: why it was not carried out."""
+    outcome = each_string(outcome, encodable)
+    errors = tuple(encodable(error) for error in (*errors, *outcome.plan.refusals))
+    said = verdict(outcome) if not errors else Verdict(Status.UNKNOWN, errors[0])
+    return _text(_bare(about, said, errors) | _outcome(outcome))
+
+
+def render_history(about: About, runs: tuple[PastRun, ...]) -> str:
+    """The document of the history."""
+    runs = each_string(runs, encodable)
+    said = Verdict(Status.OK, f"{len(runs)} run{'s' * (len(runs) != 1)} in the journal")
+    listed = [
+        {
+            "id": run.id,
+            "command": run.command,
+            "began": run.began,
+            "state": run.state.value,
+            "changed": list(run.changed),
+        }
+        for run in runs
+    ]
+    return _text(_bare(about, said, ()) | {"runs": listed})
+
+
+def render_snippets(about: About, looked: Sequence[tuple[Snippet, Found]]) -> str:
+    """The document of snippets."""
+    found = [each_string(found, encodable) for _, found in looked]
+    ready = [snippet.title for snippet, here in looked if here.standing is Standing.READY]
+    said = Verdict(Status.OK, f"can use kernel TLS here: {', '.join(ready) or 'none of these'}")
+    listed = [_snippet(snippet, here) for (snippet, _), here in zip(looked, found, strict=True)]
+    return _text(_bare(about, said, ()) | {"snippets": listed})
+
+
+def _snippet(snippet: Snippet, found: Found) -> Json:
+    return {
+        "name": snippet.name,
+        "title": snippet.title,
+        "standing": found.standing.value,
+        "release": found.release or None,
+        "reason": found.reason or None,
+        "needs": snippet.needs,
+        "where": snippet.where or None,
+        "lines": snippet.lines or None,
+        "off": snippet.off or None,
+        "verify": [{"command": step.command, "shows": step.shows} for step in snippet.verify],
+        "notes": list(snippet.notes),
+    }
+
+
+def _bare(about: About, said: Verdict, errors: tuple[str, ...]) -> Json:
+    return _document(
+        host=_host(each_string(about, encodable)),
+        generated_at=_now(),
+        source="live",
+        verdict=_verdict(said),
+        errors=errors,
+    )
+
+
+def _outcome(outcome: Outcome) -> Json:
+    plan = outcome.plan
+    return {
+        "plan": {
+            "command": plan.command,
+            "run": outcome.run,
+            **{scope.value: outcome.standing(scope).value for scope in Scope},
+            "refusals": list(plan.refusals),
+            "notices": list(outcome.notices),
+        },
+        "changes": [_change(made) for made in outcome.made],
+        "obstacles": [_obstacle(obstacle) for obstacle in plan.obstacles],
+    }
+
+
+def _change(made: Made) -> Json:
+    change, edit = made.change, made.change.edit
+    if isinstance(edit, FileEdit):
+        before, after = in_short(edit.before), in_short(edit.after)
+    else:
+        before, after = edit.before, edit.after
+    return {
+        "id": change.id,
+        "scope": change.scope.value,
+        "kind": change.kind.value,
+        "target": change.target,
+        "summary": change.summary,
+        "note": change.note or None,
+        "before": before,
+        "after": after,
+        "diff": change.diff or None,
+        "state": made.state.value,
+        "reason": made.reason or None,
+    }
+
+
+def _obstacle(obstacle: Obstacle) -> Json:
+    return {
+        "scope": obstacle.scope.value,
+        "summary": obstacle.summary,
+        "blocking": obstacle.blocking,
+        "remedy": [_remedy(remedy) for remedy in obstacle.remedy],
+        "diff": obstacle.diff or None,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def error_document(message: str, about: About | None = None, generated_at: str | None = None) -> str:
@@ -66,7 +180,7 @@ def error_document(message: str, about: About | None = None, generated_at: str |
     return _text(
         _document(
             host=nowhere if about is None else _host(each_string(about, encodable)),
-            generated_at=generated_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            generated_at=generated_at or _now(),
             source="none",
             verdict=_verdict(Verdict(Status.UNKNOWN, message)),
             errors=[message],
