@@ -22,10 +22,14 @@ from ktlsctl.model import (
     Link,
     MatrixRow,
     Os,
+    Reach,
     Remedy,
     Report,
     SelftestResult,
+    Statistic,
+    StatisticKind,
     Status,
+    TlsProcess,
     TlsVersion,
     Tri,
     Verdict,
@@ -575,6 +579,15 @@ _selftests = st.builds(
 )  # fmt: skip
 
 
+_processes = st.builds(
+    TlsProcess, st.integers(0), _any, _any, st.sampled_from(Reach), _said, st.none() | st.integers(0),
+    st.lists(st.integers(0, 9), min_size=1, max_size=2).map(tuple),
+)  # fmt: skip
+_statistics = st.builds(
+    Statistic, _said, st.sampled_from(StatisticKind), st.integers(), st.booleans(), _any, st.none() | st.floats(0, 1e20)
+)
+
+
 def _consistent(report: Report) -> Report:
     """An error makes the verdict unknown, as probe.pronounce does."""
     return replace(report, verdict=replace(report.verdict, status=Status.UNKNOWN)) if report.errors else report
@@ -596,4 +609,6 @@ ANY_REPORT: st.SearchStrategy[Report] = st.builds(
     st.lists(_said, max_size=2).map(tuple),
     st.just("live") | _any.map(lambda text: f"capture {text}"),
     st.none() | st.lists(_selftests, max_size=3).map(tuple),
+    processes=st.none() | st.lists(_processes, max_size=2).map(tuple),
+    statistics=st.none() | st.lists(_statistics, max_size=2).map(tuple),
 ).map(_consistent)

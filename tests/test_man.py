@@ -56,7 +56,7 @@ def synopsis_of(name: str) -> str:
 def sections() -> dict[str, str]:
     """The description of each command, from ktlsctl.8 or a page of its own; "" for what stands before the first."""
     description = part((MAN / "ktlsctl.8").read_text(), "DESCRIPTION")
-    parts = re.split(r"^\.It Cm (check|selftest|capture|schema|completion)$\n", description, flags=re.M)
+    parts = re.split(rf"^\.It Cm ({'|'.join(cli.commands)})$\n", description, flags=re.M)
     found = dict(zip(parts[1::2], parts[2::2], strict=True))
     own = {name: part(source_of(name), "DESCRIPTION") for name in found if (MAN / f"ktlsctl-{name}.8").exists()}
     return {"": parts[0], **found, **own}
@@ -66,7 +66,7 @@ def options_in(text: str) -> set[str]:
     """Options that are list items: `.It Fl q , -quiet`, `.It Fl -format Ar format`."""
     found = set()
     for item in re.findall(r"^\.It Fl (.+)$", text, re.M):
-        found |= {f"-{word}" for word in item.partition(" Ar ")[0].split(" , ")}
+        found |= {f"-{word}" for word in re.split(r" (?:Op )?Ar ", item)[0].split(" , ")}
     return found
 
 
@@ -75,7 +75,15 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def test_all_pages_are_there() -> None:
-    assert [page.name for page in PAGES] == ["ktlsctl-report.5", "ktlsctl-selftest.8", "ktlsctl.8"]
+    assert [page.name for page in PAGES] == [
+        "ktlsctl-libraries.8",
+        "ktlsctl-report.5",
+        "ktlsctl-selftest.8",
+        "ktlsctl-sessions.8",
+        "ktlsctl-stats.8",
+        "ktlsctl-top.8",
+        "ktlsctl.8",
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -142,7 +150,7 @@ def test_the_page_has_every_value_that_an_option_or_argument_can_have(name: str)
             assert {str(choice) for choice in parameter.type.choices} <= words
 
 
-@pytest.mark.parametrize("name", ["", "selftest"])
+@pytest.mark.parametrize("name", ["", "selftest", "sessions", "top", "libraries", "stats"])
 def test_the_page_has_every_exit_status_and_no_other(name: str) -> None:
     section = part(source_of(name), "EXIT STATUS")
     assert [int(number) for number in re.findall(r"^\.It (\d+)$", section, re.M)] == [s.value for s in ExitStatus]

@@ -14,7 +14,7 @@ _ktlsctl() {
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD - 1}"; do
         case $word in
-        check | selftest | capture | schema | completion)
+        check | selftest | sessions | top | libraries | stats | capture | schema | completion)
             command=$word
             break
             ;;
@@ -25,10 +25,13 @@ _ktlsctl() {
     --format)
         case $command in
         selftest) words='text json tap junit nagios' ;;
+        sessions | libraries) words='text json' ;;
+        stats) words='text json prometheus' ;;
         *) words='text json nagios prometheus' ;;
         esac
         ;;
     --direction) words='tx rx both' ;;
+    --tx | --rx) words='software nic none' ;;
     --datapath) words='auto io_uring socket' ;;
     --fail-on) words='never warning critical' ;;
     --color) words='auto always never' ;;
@@ -40,7 +43,7 @@ _ktlsctl() {
     *)
         case $command:$current in
         :-*) words='-h --help --version' ;;
-        :*) words='check selftest capture schema completion' ;;
+        :*) words='check selftest sessions top libraries stats capture schema completion' ;;
         check:-*)
             words='-h --help --format --json --fail-on --libssl --load --from --output'
             words+=' -q --quiet -v --verbose --color --debug'
@@ -49,6 +52,15 @@ _ktlsctl() {
             words='-h --help --tls1.2 --tls1.3 --suite --direction --datapath --libssl --require --bytes --timeout'
             words+=' --format --json --output -q --quiet -v --verbose --color --debug'
             ;;
+        sessions:-*)
+            words='-h --help --format --json --all --failed --summary --watch --pid --process --port --cipher --tx --rx'
+            words+=' --all-netns --color --debug'
+            ;;
+        top:-*) words='-h --help --interval --all-netns --debug' ;;
+        libraries:-*)
+            words='-h --help --pid --process --format --json --output -q --quiet -v --verbose --color --debug'
+            ;;
+        stats:-*) words='-h --help --watch --pid --format --json --output -q --quiet -v --verbose --color --debug' ;;
         capture:-*) words='-h --help --libssl --load --debug' ;;
         schema:-* | completion:-*) words='-h --help --debug' ;;
         completion:*) words='bash zsh fish' ;;
