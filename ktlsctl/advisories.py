@@ -359,9 +359,7 @@ def _openssl(
     system: Os | None = None,
     alarm: bool = True,
 ) -> Advisory:
-    return Advisory(
-        f"openssl.{name}", Subject.OPENSSL, what, spans, reference, remedy, proof, grave, (), system, alarm
-    )
+    return Advisory(f"openssl.{name}", Subject.OPENSSL, what, spans, reference, remedy, proof, grave, (), system, alarm)
 
 
 _OPENSSL = (

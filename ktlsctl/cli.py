@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from ktlsctl.changes import Outcome, Wishes
     from ktlsctl.configure.journal import Journal
     from ktlsctl.configure.roots import Root
-    from ktlsctl.host import Host
+    from ktlsctl.host import Host, LiveHost
     from ktlsctl.model import About, Report
     from ktlsctl.probe import Options
+    from ktlsctl.sessions import Query
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -76,6 +77,17 @@ def _library_option(command: Command) -> Command:
 def _load_option(command: Command) -> Command:
     return click.option(
         "--load", is_flag=True, help="Let the probe load the kernel module (needs root). Without it nothing is changed."
+    )(command)
+
+
+def _watch_option(command: Command) -> Command:
+    return click.option(
+        "--watch",
+        metavar="[S]",
+        type=click.FloatRange(0.1, 86400),
+        is_flag=False,
+        flag_value=2.0,
+        help="Print again every S seconds (2 if not given) until interrupted.",
     )(command)
 
 
@@ -286,8 +298,8 @@ def _deliver(document: str, output: str | None) -> None:
         raise Failure(f"cannot write {output}: {error.strerror}; choose a file in a directory you may write.") from None
 
 
-def _print(document: str) -> None:
-    """To stdout as UTF-8 whatever the locale; a reader that has gone away is not an error."""
+def _print(document: str) -> bool:
+    """To stdout as UTF-8 whatever the locale; a reader that has gone away is not an error, and False."""
     sys.stdout.flush()
     stream = getattr(sys.stdout, "buffer", None)
     try:
@@ -300,6 +312,8 @@ def _print(document: str) -> None:
         _abandon_stdout()
         if error.errno != errno.EPIPE:
             raise Failure(f"cannot write the report to stdout: {error.strerror}.") from None
+        return False
+    return True
 
 
 def _abandon_stdout() -> None:
@@ -848,6 +862,331 @@ def history(root: str, as_json: bool, debug: bool) -> int:
 
             _print(plan_text.history(runs))
     return ExitStatus.OK
+
+
+@cli.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What to print; with --watch, json is one document a line.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--all", "everything", is_flag=True, help="Also list established TCP sockets without kernel TLS.")
+@click.option("--failed", is_flag=True, help="List only sockets that tried and have no direction in the kernel.")
+@click.option("--summary", is_flag=True, help="One line out of the kernel's counters, without looking at any socket.")
+@_watch_option
+@click.option("--pid", "pids", metavar="N", type=click.IntRange(1), multiple=True, help="Only this process's sockets.")
+@click.option("--process", "processes", metavar="NAME", multiple=True, help="Only sockets of processes of this name.")
+@click.option(
+    "--port", "ports", metavar="N", type=click.IntRange(1, 65535), multiple=True, help="Only this port, at either end."
+)
+@click.option("--cipher", "ciphers", metavar="NAME", multiple=True, help="Only this cipher, such as aes-128-gcm.")
+@click.option("--tx", type=click.Choice(["software", "nic", "none"]), help="Only sockets that send like this.")
+@click.option("--rx", type=click.Choice(["software", "nic", "none"]), help="Only sockets that receive like this.")
+@click.option("--all-netns", is_flag=True, help="Look into every network namespace that may be entered (Linux).")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
+)
+@_debug_option
+def sessions(
+    form: str,
+    as_json: bool,
+    everything: bool,
+    failed: bool,
+    summary: bool,
+    watch: float | None,
+    pids: tuple[int, ...],
+    processes: tuple[str, ...],
+    ports: tuple[int, ...],
+    ciphers: tuple[str, ...],
+    tx: str | None,
+    rx: str | None,
+    all_netns: bool,
+    color: str,
+    debug: bool,
+) -> int:
+    """Which sockets of which programs are in the kernel right now? Which tried, and are not?
+
+    Lists every TCP socket with kernel TLS by process: version, cipher, who does the records of each direction, and the
+    bytes that crossed the wire. Filters of one kind add up, those of different kinds must all hold. Before Linux 6.15
+    it needs CAP_NET_ADMIN (root); what cannot be seen is unknown, never none.
+    """
+    from ktlsctl import sessions as live
+    from ktlsctl.model import Mode
+
+    try:
+        query = live.Query(
+            everything=everything,
+            failed=failed,
+            all_netns=all_netns,
+            pids=frozenset(pids),
+            processes=frozenset(processes),
+            ports=frozenset(ports),
+            ciphers=frozenset(map(live.cipher_named, ciphers)),
+            tx=Mode(tx) if tx else None,
+            rx=Mode(rx) if rx else None,
+        )
+    except live.UnknownCipher as error:
+        raise click.UsageError(f"{error}.") from None
+    if everything and failed:
+        raise click.UsageError("--all and --failed exclude each other")
+    if summary and query != live.Query():
+        raise click.UsageError("--summary counts the sockets of this network namespace, it cannot choose among them")
+    once = _summaries() if summary else _listings(query)
+    lines = as_json or form == "json"
+    return _show_sessions(once, watch, lines, summary, _wants_color(color, None))
+
+
+def _listings(query: Query) -> Callable[[], Report]:
+    import gc
+
+    from ktlsctl import sessions as live
+
+    # Ten thousand sockets are records without cycles: the collector would go through them again and again.
+    gc.set_threshold(500_000)
+    host = _live_host()
+    return lambda: live.report(host.about, live.gather(host, query), query)
+
+
+def _summaries() -> Callable[[], Report]:
+    from ktlsctl import summary
+
+    host = _live_host()
+    before = None
+
+    def once() -> Report:
+        nonlocal before
+        numbers = summary.read(host)
+        report = summary.report(host.about, numbers, before)
+        before = numbers.value
+        return report
+
+    return once
+
+
+def _live_host() -> LiveHost:
+    from ktlsctl.host import LiveHost, UnsupportedSystem
+
+    host = LiveHost()
+    try:
+        _ = host.about
+    except UnsupportedSystem as error:
+        raise Failure(f"{error}.") from None
+    return host
+
+
+def _show_sessions(once: Callable[[], Report], watch: float | None, as_json: bool, brief: bool, color: bool) -> int:
+    def text(report: Report) -> str:
+        if as_json:
+            from ktlsctl.render import jsondoc
+
+            return jsondoc.render(report) if watch is None else jsondoc.render_line(report)
+        if brief:
+            return (
+                f"{report.verdict.summary}\n" if watch is None else f"{report.generated_at}  {report.verdict.summary}\n"
+            )
+        from ktlsctl.render import sessions_text
+
+        block = sessions_text.render(report, color=color)
+        return block if watch is None else f"{report.generated_at}\n\n{block}\n"
+
+    return _show(once, watch, text)
+
+
+def _show(once: Callable[[], Report], watch: float | None, text: Callable[[Report], str]) -> int:
+    """Once, or again and again until SIGINT: stopping a watch is no failure, its status is the last report's."""
+    report = once()
+    if watch is None:
+        _print(text(report))
+        return exit_status(report.verdict.status, "warning", bool(report.errors))
+    with contextlib.suppress(KeyboardInterrupt):
+        reports = _every(watch, once)
+        while _print(text(report)):
+            report = next(reports)
+    return exit_status(report.verdict.status, "warning", bool(report.errors))
+
+
+def _every(seconds: float, once: Callable[[], Report]) -> Iterator[Report]:
+    """On a beat of its own, however long asking takes."""
+    import time
+
+    due = time.monotonic()
+    while True:
+        due = max(due + seconds, time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield once()
+
+
+@cli.command()
+@click.option(
+    "--interval",
+    metavar="S",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option("--all-netns", is_flag=True, help="Look into every network namespace that may be entered (Linux).")
+@_debug_option
+def top(interval: float, all_netns: bool, debug: bool) -> int:
+    """Watch sessions by process on the whole terminal, with bytes per second; q quits.
+
+    Needs the same privilege as 'ktlsctl sessions'.
+    """
+    import time
+
+    from ktlsctl import screen
+    from ktlsctl import sessions as live
+    from ktlsctl import top as view
+    from ktlsctl.render import top_text
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Failure("top needs a terminal; use 'ktlsctl sessions --watch' for a pipe or a file.")
+    once = _listings(live.Query(all_netns=all_netns))
+    before: view.Sample | None = None
+
+    def update() -> screen.Draw:
+        nonlocal before
+        report = once()
+        now = view.Sample(time.monotonic(), report.sessions or ())
+        rows = view.rows(now, before)
+        before = now
+        said = f"{report.verdict.status.upper()} - {report.verdict.summary}"
+        return lambda height, width: top_text.screen(
+            rows, verdict=said, clock=report.generated_at, height=height, width=width
+        )
+
+    try:
+        screen.show(update, interval)
+    except screen.NoScreen as error:
+        raise Failure(f"{error}; set TERM, or use 'ktlsctl sessions --watch'.") from None
+    return ExitStatus.OK
+
+
+@cli.command()
+@click.option("--pid", "pids", metavar="N", type=click.IntRange(1), multiple=True, help="Only this process.")
+@click.option("--process", "names", metavar="NAME", multiple=True, help="Only processes of this name.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What to print."
+)
+@_report_options("evidence, proofs, build ids")
+@_debug_option
+def libraries(
+    pids: tuple[int, ...],
+    names: tuple[str, ...],
+    form: str,
+    as_json: bool,
+    output: str | None,
+    quiet: bool,
+    verbose: bool,
+    color: str,
+    debug: bool,
+) -> int:
+    """Which TLS library does each running program carry, and can it do kernel TLS at all?
+
+    Looks into the files that each process has mapped, whatever they are called: bundled copies, files that were
+    replaced on disk since, libraries linked into programs. Says for each process whether it has kernel TLS now, could
+    have it, or never can, and why. Changes nothing; without root it sees the processes of its own user only.
+    """
+    from ktlsctl import libraries as carried
+    from ktlsctl import sessions as live
+
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    host = _live_host()
+    with _progress("looking into the running processes ..."):
+        facts = carried.gather(host, carried.Order(tuple(dict.fromkeys(pids)), names))
+        here = live.report(host.about, live.gather(host, live.Query()), live.Query())
+        query = live.Query(all_netns=True)
+        everywhere = live.report(host.about, live.gather(host, query), query) if facts.elsewhere else here
+        report = carried.report(host.about, facts, here, everywhere)
+    if as_json or form == "json":
+        document = _render(report, "json", quiet, verbose, False)
+    else:
+        from ktlsctl.render import libraries_text
+
+        document = libraries_text.render(report, color=_wants_color(color, output), quiet=quiet, verbose=verbose)
+    _deliver(document, output)
+    return exit_status(report.verdict.status, "warning", bool(report.errors))
+
+
+@cli.command()
+@_watch_option
+@click.option("--pid", metavar="N", type=click.IntRange(1), help="The numbers of this process's network namespace.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "prometheus"]),
+    default="text",
+    show_default=True,
+    help="What to print; with --watch, json is one document a line.",
+)
+@_report_options("evidence")
+@_debug_option
+def stats(
+    watch: float | None,
+    pid: int | None,
+    form: str,
+    as_json: bool,
+    output: str | None,
+    quiet: bool,
+    verbose: bool,
+    color: str,
+    debug: bool,
+) -> int:
+    """What has the kernel counted? How fast does it grow?
+
+    The kernel's own numbers about kernel TLS by its own names: what is open now, what was counted since boot, which of
+    them are errors and what they mean. Without the tls module there are none, which is not the same as zero.
+    """
+    from ktlsctl import stats as counted
+    from ktlsctl.model import Os
+
+    form = "json" if as_json else form
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    if watch is not None and (output is not None or form == "prometheus"):
+        raise click.UsageError("--watch prints text or json to stdout; it goes with neither --output nor prometheus")
+    host = _live_host()
+    if pid is not None and host.about.os is not Os.LINUX:
+        raise click.UsageError("--pid chooses a network namespace, which only Linux has")
+    before: counted.Facts | None = None
+
+    def once() -> Report:
+        nonlocal before
+        now = counted.gather(host, pid)
+        report = counted.report(host.about, now, before)
+        before = now
+        return report
+
+    def text(report: Report) -> str:
+        if form == "json" and watch is not None:
+            from ktlsctl.render import jsondoc
+
+            return jsondoc.render_line(report)
+        if form == "prometheus":
+            from ktlsctl.render import prometheus
+
+            return prometheus.render_counters(report)
+        if form == "json":
+            return _render(report, form, quiet, verbose, False)
+        from ktlsctl.render import stats_text
+
+        block = stats_text.render(report, color=_wants_color(color, output), quiet=quiet, verbose=verbose)
+        return block if watch is None else f"{report.generated_at}\n\n{block}\n"
+
+    if output is None:
+        return _show(once, watch, text)
+    report = once()
+    _deliver(text(report), output)
+    return exit_status(report.verdict.status, "warning", bool(report.errors))
 
 
 @cli.command()

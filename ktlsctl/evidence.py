@@ -83,7 +83,7 @@ def diag_word(sock: socket.socket) -> Attempt[sockdiag.Ulp]:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, sockdiag.NETLINK_SOCK_DIAG) as netlink:
             netlink.settimeout(2.0)
             netlink.send(sockdiag.request_one(sock.family, sock.getsockname()[:2], sock.getpeername()[:2]))
-            found, _ = sockdiag.decode(netlink.recv(65536))
+            found = sockdiag.decode(netlink.recv(65536)).sockets
     except sockdiag.SockDiagError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         return Attempt(Outcome.FAILED, reason=f"sock_diag: {reason}")

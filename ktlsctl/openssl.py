@@ -11,10 +11,21 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from ktlsctl.ciphers import SUITES, Suite
-from ktlsctl.facts.answers import PATIENCE, Answer, Bound, Facts, Fault, Gathering, Role, Subject, SuiteAnswer
+from ktlsctl.facts.answers import (
+    PATIENCE,
+    Answer,
+    Bound,
+    Facts,
+    Fault,
+    Gathering,
+    PythonAnswer,
+    Role,
+    Subject,
+    SuiteAnswer,
+)
 from ktlsctl.facts.libraries import Origin
 from ktlsctl.facts.opensslcnf import Effect, KtlsLine, explain
-from ktlsctl.facts.programs import Program
+from ktlsctl.facts.programs import Program, Programs
 from ktlsctl.host import Host
 from ktlsctl.model import (
     About,
@@ -34,7 +45,7 @@ from ktlsctl.model import (
     Tri,
 )
 
-__all__ = ["Facts", "Gathering", "begin", "judge"]
+__all__ = ["Facts", "Gathering", "begin", "describe", "judge"]
 
 #: What is wrong with a file and what to do next, to stand behind its path.
 _FAULTS: Mapping[Fault, str] = {
@@ -96,6 +107,12 @@ def judge(facts: Facts, about: About) -> LibraryReport:
         checks.append(_programs(libraries[system if system is not None else subject], facts))
     checks += [_python(facts, libraries), _others(libraries, subject)]
     return LibraryReport(tuple(checks), libraries, subject, errors)
+
+
+def describe(subject: Subject, about: About) -> Library:
+    """What one library's answer means, without a host around it; asks the machine nothing."""
+    unasked: Attempt[PythonAnswer] = Attempt(Outcome.UNRECORDED, reason="not asked")
+    return _library(subject, Facts((subject,), unasked, (), Programs(())), about)
 
 
 def _refused(library: Library) -> bool:

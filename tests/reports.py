@@ -23,11 +23,15 @@ from ktlsctl.model import (
     Link,
     MatrixRow,
     Os,
+    Reach,
     Remedy,
     Report,
     ScenarioResult,
     SelftestResult,
+    Statistic,
+    StatisticKind,
     Status,
+    TlsProcess,
     TlsVersion,
     Tri,
     Verdict,
@@ -642,6 +646,13 @@ _scenarios = st.builds(
     st.lists(_said, max_size=2, unique=True).map(tuple), st.booleans(),
     st.lists(_said, max_size=2, unique=True).map(tuple), _evidence, st.integers(0), st.none() | st.just(True),
 )  # fmt: skip
+_processes = st.builds(
+    TlsProcess, st.integers(0), _any, _any, st.sampled_from(Reach), _said, st.none() | st.integers(0),
+    st.lists(st.integers(0, 9), min_size=1, max_size=2).map(tuple),
+)  # fmt: skip
+_statistics = st.builds(
+    Statistic, _said, st.sampled_from(StatisticKind), st.integers(), st.booleans(), _any, st.none() | st.floats(0, 1e20)
+)
 
 
 def _consistent(report: Report) -> Report:
@@ -668,4 +679,6 @@ ANY_REPORT: st.SearchStrategy[Report] = st.builds(
     st.just("live") | _any.map(lambda text: f"capture {text}"),
     st.none() | st.lists(_selftests, max_size=3).map(tuple),
     st.lists(_scenarios, max_size=3).map(tuple),
+    processes=st.none() | st.lists(_processes, max_size=2).map(tuple),
+    statistics=st.none() | st.lists(_statistics, max_size=2).map(tuple),
 ).map(_consistent)

@@ -89,3 +89,21 @@ def test_a_library_with_any_damage_is_read_or_refused(library: bytes, data: st.D
     except elf.ElfError:
         return
     assert all(isinstance(name, str) for name in (found.soname, *found.needed))
+
+
+def test_dynamic_symbols_are_those_that_nm_lists(library: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "liba.so"
+    file.write_bytes(library)
+    said = subprocess.run(["nm", "-D", "--without-symbol-versions", file], capture_output=True, text=True, check=True)
+    listed = [line.split() for line in said.stdout.splitlines()]
+    defined = {words[-1] for words in listed if len(words) == 3}
+    wanted = {words[-1] for words in listed if len(words) == 2}
+    found = elf.layout(library)
+    assert found.offers(defined | wanted) == defined >= {"f"}
+    assert found.imports(defined | wanted) == wanted >= {"puts"}
+    assert found.offers(("g",)) == frozenset()
+
+
+def test_a_file_without_segments_has_no_symbols() -> None:
+    found = elf.layout(PPC32)
+    assert (found.offers(("f",)), found.readable, found.interpreted, found.build_id) == (frozenset(), (), False, "")

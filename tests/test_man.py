@@ -81,7 +81,7 @@ def options_in(text: str) -> set[str]:
     """Options that are list items: `.It Fl q , -quiet`, `.It Fl -format Ar format`."""
     found = set()
     for item in re.findall(r"^\.It Fl (.+)$", text, re.M):
-        found |= {f"-{word}" for word in item.partition(" Ar ")[0].split(" , ")}
+        found |= {f"-{word}" for word in re.split(r" (?:Op )?Ar ", item)[0].split(" , ")}
     return found
 
 
@@ -90,8 +90,8 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def test_all_pages_are_there() -> None:
-    pages = ("enable.8", "report.5", "selftest.8", "snippet.8", "undo.8")
-    assert [page.name for page in PAGES] == [*(f"ktlsctl-{name}" for name in pages), "ktlsctl.8"]
+    sections = ("enable.8", "libraries.8", "report.5", "selftest.8", "sessions.8", "snippet.8", "stats.8", "top.8")
+    assert [page.name for page in PAGES] == [*(f"ktlsctl-{name}" for name in (*sections, "undo.8")), "ktlsctl.8"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -158,7 +158,7 @@ def test_the_page_has_every_value_that_an_option_or_argument_can_have(name: str)
             assert {str(choice) for choice in parameter.type.choices} <= words
 
 
-@pytest.mark.parametrize("name", ["", "selftest", "enable", "undo"])
+@pytest.mark.parametrize("name", ["", "selftest", "enable", "undo", "sessions", "top", "libraries", "stats"])
 def test_the_page_has_every_exit_status_and_no_other(name: str) -> None:
     section = part(source_of(name), "EXIT STATUS")
     assert [int(number) for number in re.findall(r"^\.It (\d+)$", section, re.M)] == [s.value for s in ExitStatus]

@@ -6,13 +6,27 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 import jsonschema
 import pytest
 
-from ktlsctl.model import SCHEMA_VERSION, Certainty, Direction, Link, Os, Status, TlsVersion, Tri
+from ktlsctl.model import (
+    SCHEMA_VERSION,
+    Certainty,
+    Direction,
+    Link,
+    Os,
+    Reach,
+    Statistic,
+    StatisticKind,
+    Status,
+    TlsProcess,
+    TlsVersion,
+    Tri,
+)
 from ktlsctl.render.jsondoc import error_document, render
 from ktlsctl.schema import report_schema
 from tests import reports
@@ -60,6 +74,8 @@ def test_every_enumeration_describes_each_of_its_values() -> None:
         (DEFS["tls_version"], TlsVersion),
         (DEFS["direction"], Direction),
         (DEFS["tri"], Tri),
+        (DEFS["process"]["properties"]["ktls"], Reach),
+        (DEFS["statistic"]["properties"]["kind"], StatisticKind),
         (DEFS["advisory"]["properties"]["certainty"], Certainty),
     ],
 )
@@ -80,7 +96,7 @@ def test_every_member_that_is_printed_is_described_and_required() -> None:
 
     assert set(SCHEMA["properties"]) == {
         *SCHEMA["required"],
-        *("results", "snippets", "plan", "changes", "obstacles", "runs"),
+        *("results", "snippets", "plan", "changes", "obstacles", "runs", "sessions", "processes", "statistics"),
     }
     assert set(SCHEMA["required"]) == set(document)
     result = json.loads(render(reports.selftest_ok()))["results"][0]
@@ -267,3 +283,20 @@ def test_a_session_cell_may_be_critical_with_a_reason() -> None:
     document = ok()
     document["matrix"][0]["session"] = {"status": "critical", "reason": "promised and not met", "errno": None}
     VALIDATOR.validate(document)
+
+
+def test_what_libraries_and_stats_print_is_described_and_required() -> None:
+    process = TlsProcess(1, "nginx", "/usr/sbin/nginx", Reach.NOW, "1 socket with kernel TLS", 1, (0,))
+    statistic = Statistic("TlsTxSw", StatisticKind.COUNTER, 1, rate=0.5)
+    document = json.loads(render(replace(reports.ok(), processes=(process,), statistics=(statistic,))))
+    VALIDATOR.validate(document)
+    for name, value in (("process", document["processes"][0]), ("statistic", document["statistics"][0])):
+        assert set(DEFS[name]["required"]) == set(DEFS[name]["properties"]) == set(value)
+    for member, wrong in (("ktls", "maybe"), ("libraries", []), ("reason", ""), ("sockets", -1)):
+        broken = copy.deepcopy(document)
+        broken["processes"][0][member] = wrong
+        assert not VALIDATOR.is_valid(broken), member
+    for member, wrong in (("kind", "setting"), ("rate", -1), ("meaning", "")):
+        broken = copy.deepcopy(document)
+        broken["statistics"][0][member] = wrong
+        assert not VALIDATOR.is_valid(broken), member

@@ -9,7 +9,9 @@ import os
 import socket
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -29,8 +31,8 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(padding)
 
 
-def message(kind: int, body: bytes) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, 0, 1, 4711) + body
+def message(kind: int, body: bytes, flags: int = 0) -> bytes:
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 4711) + body
 
 
 def socket_message(attributes: bytes = b"", family: int = 2, source: str = "127.0.0.1") -> bytes:
@@ -52,7 +54,7 @@ ULP = attribute(2, bytes(232)) + attribute(19 | 0x8000, attribute(1, b"tls\0") +
 
 
 def only(datagram: bytes) -> TcpSocket:
-    (found,), _done = decode(datagram)
+    (found,) = decode(datagram).sockets
     return found
 
 
@@ -61,6 +63,7 @@ def test_a_socket_with_kernel_tls_is_read_whole() -> None:
         state=1, source="127.0.0.1", source_port=4433, destination="127.0.0.1", destination_port=50000,
         queued_rx=11, queued_tx=22, uid=1000, inode=99,
         ulp=Ulp("tls", version=0x0304, cipher=51, tx=TlsConf.SW, rx=TlsConf.BASE),
+        cookie=8 << 32 | 7, bytes_acked=0, bytes_received=0,
     )  # fmt: skip
 
 
@@ -90,6 +93,43 @@ def test_no_attribute_is_no_ulp() -> None:
     assert only(socket_message(attribute(2, bytes(232)))).ulp is None
 
 
+U64_MAX = 2**64 - 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2**32, 2**63, U64_MAX])
+def test_counters_of_bytes_are_read_up_to_the_last_bit(count: int) -> None:
+    info = bytes(120) + struct.pack("=QQ", count, U64_MAX - count) + bytes(100)
+    found = only(socket_message(attribute(2, info)))
+    assert (found.bytes_acked, found.bytes_received) == (count, U64_MAX - count)
+
+
+@pytest.mark.parametrize("length", [0, 104, 135])
+def test_an_older_kernels_shorter_tcp_info_has_no_counters_of_bytes(length: int) -> None:
+    found = only(socket_message(attribute(2, bytes(length)) + ULP[236:]))
+    assert (found.bytes_acked, found.bytes_received) == (None, None)
+    assert found.ulp is not None
+
+
+def test_a_cookie_is_read_low_word_first() -> None:
+    body = bytearray(socket_message())
+    body[16 + 4 + 40 : 16 + 4 + 48] = struct.pack("=II", 0x2, 0x1)
+    assert only(bytes(body)).cookie == 0x1_0000_0002
+
+
+def test_a_table_that_changed_while_it_was_dumped_is_told() -> None:
+    body = socket_message()[16:]
+    part = decode(message(20, body, flags=0x2 | 0x10) + message(20, body, flags=0x2))
+    assert (len(part.sockets), part.interrupted) == (2, True)
+    assert decode(message(3, bytes(4), flags=0x12)).interrupted
+    assert not decode(message(20, body, flags=0x2)).interrupted
+
+
+def test_a_dump_that_ended_in_an_error_is_refused_with_it() -> None:
+    with pytest.raises(SockDiagError) as caught:
+        decode(socket_message() + message(3, struct.pack("=i", -errno.EMSGSIZE)))
+    assert caught.value.errno == errno.EMSGSIZE
+
+
 @pytest.mark.parametrize("damage", [b"\xff\xff\x13\x00", b"\x00\x00\x13\x00", b"\x05"])
 def test_a_damaged_attribute_ends_the_walk_and_keeps_what_came_before(damage: bytes) -> None:
     found = only(socket_message(ULP + damage))
@@ -100,13 +140,13 @@ def test_a_damaged_attribute_ends_the_walk_and_keeps_what_came_before(damage: by
 def test_a_dump_of_several_messages_ends_with_done() -> None:
     odd = attribute(40, b"abc")[:-1]  # its padding is the message's
     several = socket_message(odd) + b"\0" + socket_message(ULP) + message(3, bytes(4)) + b"rest"
-    found, done = decode(several)
-    assert ([s.ulp is not None for s in found], done) == ([False, True], True)
-    assert decode(socket_message())[1] is False
+    part = decode(several)
+    assert ([s.ulp is not None for s in part.sockets], part.done) == ([False, True], True)
+    assert decode(socket_message()).done is False
 
 
 def test_messages_of_another_kind_are_passed_over() -> None:
-    assert decode(message(1, b"noop") + socket_message(ULP))[0][0].inode == 99
+    assert decode(message(1, b"noop") + socket_message(ULP)).sockets[0].inode == 99
 
 
 @pytest.mark.parametrize("cause", [errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP])
@@ -140,11 +180,12 @@ def test_a_message_too_short_for_a_socket_is_refused() -> None:
 @example(b"")
 def test_any_bytes_are_sockets_or_refused(datagram: bytes) -> None:
     try:
-        found, done = decode(datagram)
+        part = decode(datagram)
     except SockDiagError:
         return
-    assert isinstance(done, bool)
-    assert all(isinstance(s, TcpSocket) for s in found)
+    assert isinstance(part.done, bool)
+    assert isinstance(part.interrupted, bool)
+    assert all(isinstance(s, TcpSocket) for s in part.sockets)
 
 
 # ---- requests
@@ -168,8 +209,9 @@ def test_a_request_names_the_two_ends_and_asks_for_what_carries_the_ulp(
     assert struct.unpack_from("=BBBBI", request, 16) == (family, socket.IPPROTO_TCP, 2, 0, 1 << 1)
     answer = struct.pack("=BBBB", family, 1, 0, 0) + request[24:72] + bytes(20)
     found = only(message(20, answer))
-    assert (found.source, found.source_port) == (str(source), here)
-    assert (found.destination, found.destination_port) == (str(destination), there)
+    # as inet_ntop(3) and ss(8) write them, which differs from ipaddress for mapped ones
+    assert (ipaddress.ip_address(found.source), found.source_port) == (source, here)
+    assert (ipaddress.ip_address(found.destination), found.destination_port) == (destination, there)
 
 
 def test_a_dump_asks_for_every_state_and_no_one_socket() -> None:
@@ -198,9 +240,9 @@ def ask(request: bytes) -> Iterator[TcpSocket]:
         dump = struct.unpack_from("=H", request, 6)[0] & 0x300
         done = False
         while not done:
-            found, done = decode(netlink.recv(1 << 16))
-            yield from found
-            done = done or not dump
+            part = decode(netlink.recv(1 << 16))
+            yield from part.sockets
+            done = part.done or not dump
 
 
 @linux_only
@@ -229,3 +271,51 @@ def test_a_connection_that_is_not_there_is_refused_with_enoent(pair: tuple[socke
     with pytest.raises(SockDiagError) as caught:
         list(ask(sockdiag.request_one(client.family, client.getsockname(), ("127.0.0.1", 1))))
     assert caught.value.errno == errno.ENOENT
+
+
+# ---- recorded dumps (record_sockdiag.py)
+
+#: By (version, cipher), TX, RX: what each recording holds of sockets with the ULP.
+HELD = Counter({
+    (0x303, 51, TlsConf.SW, TlsConf.BASE): 1,
+    (0x303, 51, TlsConf.BASE, TlsConf.SW): 1,
+    (0x304, 52, TlsConf.SW, TlsConf.SW): 2,
+    (0x304, 53, TlsConf.SW, TlsConf.BASE): 1,
+    (0x304, 53, TlsConf.BASE, TlsConf.SW): 1,
+    (0x303, 54, TlsConf.SW, TlsConf.BASE): 1,
+    (0x303, 54, TlsConf.BASE, TlsConf.SW): 1,
+    (0x303, 55, TlsConf.BASE, TlsConf.BASE): 1,
+    (None, None, TlsConf.BASE, TlsConf.BASE): 1,
+})  # fmt: skip
+
+
+def recorded(name: str) -> list[TcpSocket]:
+    lines = (Path(__file__).parent / "captures" / f"sockdiag-{name}.hex").read_text().split()
+    parts = [decode(bytes.fromhex(line)) for line in lines]
+    assert sum(part.done for part in parts) == 2  # one dump of each family
+    return [s for part in parts for s in part.sockets]
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.2", "7.2-user"])
+def test_a_real_kernels_dump_has_the_sockets_that_were_held(kernel: str) -> None:
+    sockets = recorded(kernel)
+    ulps = [s.ulp for s in sockets if s.ulp is not None]
+    assert Counter((u.version, u.cipher, u.tx, u.rx) for u in ulps) == HELD
+    assert {u.name for u in ulps} == {"tls"}
+    # the two other ends of the sockets that no key was taken for
+    assert sum(s.ulp is None for s in sockets) == 2
+    assert [u.cipher for u in ulps if u.no_pad_rx] == [52]
+    limits = [u.tx_max_payload for u in ulps if u.tx_max_payload not in (None, 16384)]
+    assert limits == ([512] if kernel.startswith("7.2") else [])
+    sent = [s for s in sockets if s.ulp is not None and s.ulp.tx == TlsConf.SW and s.bytes_acked]
+    assert all(1000 < (s.bytes_acked or 0) < 1100 for s in sent)
+    assert len(sent) == 4
+    assert {s.source for s in sockets if s.ulp is not None and s.ulp.cipher == 54} == {"::1"}
+    assert len({s.cookie for s in sockets}) == len(sockets)
+
+
+@pytest.mark.parametrize("kernel", ["6.1-user", "6.12-user"])
+def test_before_615_the_same_sockets_are_shown_to_an_ordinary_user_without_their_ulp(kernel: str) -> None:
+    sockets = recorded(kernel)
+    assert len(sockets) == HELD.total() + 2
+    assert all(s.ulp is None for s in sockets)

@@ -14,7 +14,8 @@ _ktlsctl() {
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD - 1}"; do
         case $word in
-        check | selftest | enable | disable | undo | history | capture | schema | completion | snippet)
+        check | selftest | enable | disable | undo | history | sessions | top | libraries | stats | capture | schema | \
+            completion | snippet)
             command=$word
             break
             ;;
@@ -26,6 +27,8 @@ _ktlsctl() {
         case $command in
         selftest) words='text json tap junit nagios' ;;
         snippet) words='text lines json' ;;
+        sessions | libraries) words='text json' ;;
+        stats) words='text json prometheus' ;;
         *) words='text json nagios prometheus' ;;
         esac
         ;;
@@ -34,6 +37,7 @@ _ktlsctl() {
         words+=' corruption reset read-ahead limits many handover lying-bio'
         ;;
     --direction) words='tx rx both' ;;
+    --tx | --rx) words='software nic none' ;;
     --datapath) words='auto io_uring socket' ;;
     --fail-on) words='never warning critical' ;;
     --color) words='auto always never' ;;
@@ -50,7 +54,10 @@ _ktlsctl() {
     *)
         case $command:$current in
         :-*) words='-h --help --version' ;;
-        :*) words='check selftest enable disable undo history capture schema completion snippet' ;;
+        :*)
+            words='check selftest enable disable undo history sessions top libraries stats capture schema completion'
+            words+=' snippet'
+            ;;
         check:-*)
             words='-h --help --format --json --fail-on --libssl --load --from --fix --diff -y --yes --output'
             words+=' -q --quiet -v --verbose --color --debug'
@@ -69,6 +76,15 @@ _ktlsctl() {
             ;;
         undo:-*) words='-h --help --root --diff -y --yes --json --color --debug' ;;
         history:-*) words='-h --help --root --json --debug' ;;
+        sessions:-*)
+            words='-h --help --format --json --all --failed --summary --watch --pid --process --port --cipher --tx --rx'
+            words+=' --all-netns --color --debug'
+            ;;
+        top:-*) words='-h --help --interval --all-netns --debug' ;;
+        libraries:-*)
+            words='-h --help --pid --process --format --json --output -q --quiet -v --verbose --color --debug'
+            ;;
+        stats:-*) words='-h --help --watch --pid --format --json --output -q --quiet -v --verbose --color --debug' ;;
         capture:-*) words='-h --help --libssl --load --debug' ;;
         schema:-* | completion:-*) words='-h --help --debug' ;;
         completion:*) words='bash zsh fish' ;;

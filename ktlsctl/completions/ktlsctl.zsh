@@ -101,6 +101,62 @@ _ktlsctl_history() {
     '(- *)'{-h,--help}'[show help]'
 }
 
+_ktlsctl_sessions() {
+  _arguments -s \
+    '--format=[what to print]:format:(text json)' \
+    '--json[the same as --format json]' \
+    '(--failed)--all[also list sockets without kernel TLS]' \
+    '(--all)--failed[list only sockets that tried]' \
+    '--summary[one line, from the counters]' \
+    '--watch=[print again every so many seconds]::seconds:' \
+    '*--pid=[only this process]:pid:_pids' \
+    '*--process=[only processes of this name]:name:' \
+    '*--port=[only this port]:port:' \
+    '*--cipher=[only this cipher]:cipher:' \
+    '--tx=[only sockets that send like this]:mode:(software nic none)' \
+    '--rx=[only sockets that receive like this]:mode:(software nic none)' \
+    '--all-netns[look into every network namespace]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_top() {
+  _arguments -s \
+    '--interval=[seconds between two looks]:seconds:' \
+    '--all-netns[look into every network namespace]' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_libraries() {
+  _arguments -s \
+    '*--pid=[only this process]:pid:_pids' \
+    '*--process=[only processes of this name]:name:' \
+    '--format=[what to print]:format:(text json)' \
+    '--json[the same as --format json]' \
+    '--output=[write the report to a file]:file:_files' \
+    '(-q --quiet -v --verbose)'{-q,--quiet}'[only what is wrong, and the verdict]' \
+    '(-q --quiet -v --verbose)'{-v,--verbose}'[with evidence]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
+_ktlsctl_stats() {
+  _arguments -s \
+    '--watch=[print again every so many seconds]::seconds:' \
+    '--pid=[the numbers of the network namespace of this process]:pid:_pids' \
+    '--format=[what to print]:format:(text json prometheus)' \
+    '--json[the same as --format json]' \
+    '--output=[write the report to a file]:file:_files' \
+    '(-q --quiet -v --verbose)'{-q,--quiet}'[only what is wrong, and the verdict]' \
+    '(-q --quiet -v --verbose)'{-v,--verbose}'[with evidence]' \
+    '--color=[colour the text]:when:(auto always never)' \
+    '--debug[show the traceback of an internal error]' \
+    '(- *)'{-h,--help}'[show help]'
+}
+
 _ktlsctl_capture() {
   _arguments -s \
     '*--libssl=[also record this TLS library]:library:_files' \
@@ -142,6 +198,10 @@ _ktlsctl() {
     'disable:switch kernel TLS off, now and at every boot'
     'undo:put back what a run of enable or disable changed'
     'history:list the runs that can be undone'
+    'sessions:which sockets of which programs are in the kernel right now?'
+    'top:watch sessions by process'
+    'libraries:which TLS library does each running program carry?'
+    'stats:what has the kernel counted?'
     'capture:freeze what this host says, for someone else to judge'
     'schema:print the JSON Schema of the reports'
     'completion:print the completion file for a shell'

@@ -15,7 +15,7 @@ from ktlsctl.changes import Change, FileEdit, Kind, Obstacle, Scope, Turn, Wishe
 from ktlsctl.configure import edits, runtime
 from ktlsctl.facts import ktlsgauges, loaderconf, rcconf
 from ktlsctl.facts.ktlsgauges import CBC_ENABLE, ENABLE, RX_ENABLE
-from ktlsctl.freebsd import MB_USE_EXT_PGS, MODULE
+from ktlsctl.freebsd_findings.situation import JAILED, MB_USE_EXT_PGS, MODULE
 from ktlsctl.host import Host
 from ktlsctl.model import About, Attempt, Direction, Outcome, Remedy
 from ktlsctl.sysctl import ConfFile
@@ -146,7 +146,7 @@ class _View:
         kernel, wishes = self.facts.kernel, self.wishes
         if kernel is not None and not kernel.sysctls.present:
             return f"the kernel's settings could not be read: {kernel.sysctls.reason}", Remedy("mend that first")
-        if self.values.get(freebsd.JAILED, "0") != "0":
+        if self.values.get(JAILED, "0") != "0":
             return "the kernel and its boot files are those of the jail's host", Remedy("run this on the host")
         if kernel is not None and ENABLE not in self.values:
             return (

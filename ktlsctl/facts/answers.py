@@ -240,6 +240,13 @@ def _joined(some: tuple[Role, ...], more: tuple[Role, ...]) -> tuple[Role, ...]:
     return tuple(dict.fromkeys((*some, *more)))
 
 
+def ask(host: Host, paths: Iterable[str], timeout: float = PATIENCE) -> dict[str, Attempt[Answer]]:
+    """What these libssl files say of themselves: each is loaded and run in a child of its own."""
+    queue = _Queue(host, timeout)
+    queue.add(paths)
+    return queue.answers()
+
+
 class _Queue:
     """Probe children, a few at a time."""
 

@@ -59,6 +59,28 @@ TROUBLE: Mapping[str, str] = {
 }
 
 
+#: What the other numbers are; what stands in neither table explains itself by its name, or is new.
+MEANING: Mapping[str, str] = {
+    **{
+        f"{ROOT}.{node}.{cipher}": f"open sessions {where}, each direction counted"
+        for node, where in (("sw", "in software"), ("ifnet", "on a NIC"), ("toe", "on a TCP offload engine"))
+        for cipher in ("cbc", "gcm", "chacha20")
+    },
+    f"{STATS}.active": "open sessions, each direction counted",
+    f"{STATS}.threads": "crypto threads of the kernel",
+    f"{STATS}.sw_tx_inqueue": "records that wait for encryption",
+    f"{STATS}.sw_tx_pending": "TLS 1.0 records that wait for the one before",
+    f"{STATS}.sw_rx_inqueue": "sockets that wait for decryption",
+    f"{STATS}.offload_total": "sessions given to the kernel, each direction counted",
+    f"{STATS}.enable_calls": "requests for a session that passed kern.ipc.tls.enable",
+    f"{STATS}.switch_to_ifnet": "sessions moved to a NIC",
+    f"{STATS}.switch_to_sw": "sessions moved from a NIC to software",
+    f"{STATS}.ifnet_disable_ok": "sessions moved from a NIC to software because of retransmits",
+    f"{ROOT}.ifnet.reset": "NIC sessions set up again after a route change",
+    **TROUBLE,
+}
+
+
 class Kind(StrEnum):
     SETTING = "setting"
     GAUGE = "gauge"

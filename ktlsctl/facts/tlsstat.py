@@ -25,6 +25,30 @@ ERRORS: Mapping[str, str] = {
 }
 
 
+#: What every line counts that this ktlsctl knows (net/tls/tls_proc.c; rekeys since 6.14).
+MEANING: Mapping[str, str] = {
+    "TlsCurrTxSw": "open sockets that send through the kernel",
+    "TlsCurrRxSw": "open sockets that receive through the kernel",
+    "TlsCurrTxDevice": "open sockets whose sending a NIC does",
+    "TlsCurrRxDevice": "open sockets whose receiving a NIC does",
+    "TlsTxSw": "sockets given to the kernel for sending",
+    "TlsRxSw": "sockets given to the kernel for receiving",
+    "TlsTxDevice": "sockets given to a NIC for sending",
+    "TlsRxDevice": "sockets given to a NIC for receiving",
+    "TlsRxDeviceResync": "times that a NIC lost the records' borders and asked for them",
+    "TlsDecryptRetry": "TLS 1.3 records decrypted twice because they held padding or no data",
+    "TlsRxRekeyOk": "new keys taken for receiving",
+    "TlsTxRekeyOk": "new keys taken for sending",
+    "TlsRxRekeyReceived": "KeyUpdate messages received",
+    **ERRORS,
+}
+
+
+def of_process(pid: int) -> str:
+    """The file of the network namespace that a process lives in."""
+    return f"/proc/{pid}/net/tls_stat"
+
+
 class NotCounters(ValueError):
     """The file is no list of counters."""
 
@@ -43,6 +67,6 @@ def parse(content: bytes) -> Mapping[str, int]:
     return counters
 
 
-def read(host: Host) -> Attempt[Mapping[str, int]]:
+def read(host: Host, path: str = PATH) -> Attempt[Mapping[str, int]]:
     """ABSENT as long as the kernel has no tls.  Readable by everybody."""
-    return mapped(host.read(PATH), parse)
+    return mapped(host.read(path), parse)

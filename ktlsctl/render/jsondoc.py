@@ -8,7 +8,8 @@ ASCII is escaped, so that the document survives any locale and holds nothing tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +28,10 @@ from ktlsctl.model import (
     Report,
     ScenarioResult,
     SelftestResult,
+    Session,
+    Statistic,
     Status,
+    TlsProcess,
     Verdict,
 )
 from ktlsctl.render.strings import each_string, encodable
@@ -38,25 +42,44 @@ Json = dict[str, Any]
 
 def render(report: Report, outcome: Outcome | None = None) -> str:
     """The document of a report, with a plan and what became of it if there was one; ends with a newline."""
-    report = each_string(report, encodable)
+    sessions = report.sessions
     more = {} if outcome is None else _outcome(each_string(outcome, encodable))
-    return _text(
-        _document(
-            host=_host(report.about),
-            generated_at=report.generated_at,
-            source=report.source,
-            verdict=_verdict(report.verdict),
-            checks=[_check(check) for check in report.checks],
-            matrix=[_row(row) for row in report.matrix],
-            libraries=[_library(library) for library in report.libraries],
-            advisories=[_advisory(notice) for notice in report.advisories],
-            counters=dict(report.counters),
-            errors=list(report.errors),
-            results=None
-            if report.results is None
-            else [*map(_result, report.results), *map(_scenario, report.scenarios)],
-        )
-        | more
+    text = _text(_report(report) | more)
+    if sessions is None:
+        return text
+    # One line each, without indent: the encoder in C knows none, and ten thousand are an ordinary list.
+    lines = ",\n    ".join(map(json.dumps, _sessions(sessions)))
+    return f'{text.removesuffix(_END)},\n  "sessions": [{f"{_INDENT}{lines}{_OUTDENT}" if lines else ""}]{_END}'
+
+
+def render_line(report: Report) -> str:
+    """The same document in one line, for a stream of them."""
+    document = _report(report)
+    if report.sessions is not None:
+        document["sessions"] = list(_sessions(report.sessions))
+    return json.dumps(document, allow_nan=False) + "\n"
+
+
+_END = "\n}\n"
+_INDENT, _OUTDENT = "\n    ", "\n  "
+
+
+def _report(report: Report) -> Json:
+    report = each_string(replace(report, sessions=None), encodable)
+    return _document(
+        host=_host(report.about),
+        generated_at=report.generated_at,
+        source=report.source,
+        verdict=_verdict(report.verdict),
+        checks=[_check(check) for check in report.checks],
+        matrix=[_row(row) for row in report.matrix],
+        libraries=[_library(library) for library in report.libraries],
+        advisories=[_advisory(notice) for notice in report.advisories],
+        counters=dict(report.counters),
+        errors=list(report.errors),
+        results=None if report.results is None else [*map(_result, report.results), *map(_scenario, report.scenarios)],
+        processes=None if report.processes is None else [_process(process) for process in report.processes],
+        statistics=None if report.statistics is None else [_statistic(each) for each in report.statistics],
     )
 
 
@@ -200,8 +223,10 @@ def _document(
     counters: Json | None = None,
     errors: Iterable[str] = (),
     results: Iterable[Json] | None = None,
+    processes: Iterable[Json] | None = None,
+    statistics: Iterable[Json] | None = None,
 ) -> Json:
-    document = {
+    document: Json = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "ktlsctl", "version": __version__},
         "host": host,
@@ -215,8 +240,11 @@ def _document(
         "counters": counters or {},
         "errors": list(errors),
     }
-    # Only a self-test has the member: where there is none, none was run.
-    return document if results is None else {**document, "results": list(results)}
+    # Where a command did not look there is no such member.
+    for name, items in (("results", results), ("processes", processes), ("statistics", statistics)):
+        if items is not None:
+            document[name] = list(items)
+    return document
 
 
 def _text(document: Json) -> str:
@@ -297,6 +325,33 @@ def _library(library: Library) -> Json:
             }
             for cell in library.cells
         ],
+        "family": library.family or None,
+        "build_id": library.build_id or None,
+        "static": library.static,
+        "deleted": library.deleted,
+    }
+
+
+def _process(process: TlsProcess) -> Json:
+    return {
+        "pid": process.pid,
+        "name": process.name or None,
+        "program": process.program or None,
+        "ktls": process.ktls.value,
+        "reason": process.reason,
+        "sockets": process.sockets,
+        "libraries": list(process.libraries),
+    }
+
+
+def _statistic(each: Statistic) -> Json:
+    return {
+        "name": each.name,
+        "kind": each.kind.value,
+        "value": each.value,
+        "error": each.error,
+        "meaning": each.meaning or None,
+        "rate": each.rate,
     }
 
 
@@ -348,6 +403,39 @@ def _scenario(result: ScenarioResult) -> Json:
         "refuted": list(result.refuted),
         "evidence": dict(result.evidence),
     }
+
+
+def _sessions(sessions: Sequence[Session]) -> Iterator[Json]:
+    from ktlsctl.sessions import MEANING
+
+    for s in sessions:
+        space = s.namespace
+        yield {
+            "state": s.armed.value,
+            "meaning": MEANING.get(s.armed),
+            "local": {"address": s.local, "port": s.local_port},
+            "remote": {"address": s.remote, "port": s.remote_port},
+            "tcp_state": s.tcp_state,
+            "version": s.version,
+            "cipher": s.cipher,
+            "suite": s.suite,
+            "tx": s.tx.value,
+            "rx": s.rx.value,
+            "zerocopy_tx": s.zerocopy_tx,
+            "no_pad_rx": s.no_pad_rx,
+            "tx_max_payload": s.tx_max_payload,
+            "bytes_acked": s.bytes_acked,
+            "bytes_received": s.bytes_received,
+            "uid": s.uid,
+            "inode": s.inode,
+            "owners": None
+            if s.owners is None
+            else [{"pid": o.pid, "name": None if o.name is None else encodable(o.name)} for o in s.owners],
+            "service": None if s.service is None else encodable(s.service),
+            "network_namespace": None
+            if space is None
+            else {"inode": space.inode, "name": encodable(space.name) or None, "own": space.own},
+        }
 
 
 def _direction(said: DirectionResult) -> Json:

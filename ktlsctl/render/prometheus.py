@@ -27,9 +27,18 @@ VERDICTS = (Status.OK, Status.WARNING, Status.CRITICAL, Status.UNKNOWN)
 
 def render(report: Report) -> str:
     """The metrics of a report, families in one piece each, HELP before TYPE; ends with a newline."""
+    return _text(_samples(each_string(report, plain)))
+
+
+def render_counters(report: Report) -> str:
+    """Only the kernel's numbers, under the same names, and whether they could be had."""
     report = each_string(report, plain)
+    return _text((*_statuses(report), *samples(report.counters)))
+
+
+def _text(found: Iterable[Sample]) -> str:
     families: dict[Family, dict[Labels, int]] = {}
-    for sample in _samples(report):
+    for sample in found:
         # A label set may stand only once in a scrape; the first word counts.
         families.setdefault(sample.family, {}).setdefault(sample.labels, sample.value)
     return "".join(f"{line}\n" for family, values in families.items() for line in _lines(family, values.items()))
@@ -40,15 +49,19 @@ def _samples(report: Report) -> Iterator[Sample]:
     yield from _last_run(report.generated_at)
     for status in VERDICTS:
         yield Sample(VERDICT, (("status", status.value),), int(report.verdict.status is status))
-    for check in report.checks:
-        for status in Status:
-            yield Sample(CHECK, (("check", check.id), ("status", status.value)), int(check.status is status))
+    yield from _statuses(report)
     for row in report.matrix:
         place = (("version", row.version.value), ("cipher", row.cipher), ("direction", row.direction.value))
         for witness, cell in (("kernel", row.kernel), ("library", row.library), ("session", row.session)):
             if cell is not None and cell.status is not Status.UNKNOWN:
                 yield Sample(MATRIX, (*place, ("witness", witness)), int(cell.status is Status.OK))
     yield from samples(report.counters)
+
+
+def _statuses(report: Report) -> Iterator[Sample]:
+    for check in report.checks:
+        for status in Status:
+            yield Sample(CHECK, (("check", check.id), ("status", status.value)), int(check.status is status))
 
 
 def _last_run(generated_at: str) -> Iterator[Sample]:
