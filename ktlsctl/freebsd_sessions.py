@@ -10,13 +10,18 @@ from ktlsctl import sysctl
 from ktlsctl.ciphers import FREEBSD_CIPHERS
 from ktlsctl.facts import connections, ktlsgauges, ktlslist
 from ktlsctl.facts.attempts import mapped
+from ktlsctl.freebsdabi import Crypto
 from ktlsctl.host import Host
 from ktlsctl.model import Armed, Attempt, Check, Link, Mode, Outcome, Owner, Remedy, Session, Status, TlsVersion
 
 #: TLS_MINOR_VER_ZERO .. THREE of sys/ktls.h; kernels also carry versions that no suite of today's uses.
 _VERSIONS = {1: "TLSv1.0", 2: "TLSv1.1", 3: TlsVersion.TLS12.value, 4: TlsVersion.TLS13.value}
 #: By algorithm, where the list tells no key length (it does so only beside the keys).
-_FAMILIES = {25: "AES-GCM", 41: "CHACHA20-POLY1305", 11: "AES-CBC"}
+_FAMILIES: Mapping[int, str] = {
+    Crypto.AES_NIST_GCM_16: "AES-GCM",
+    Crypto.CHACHA20_POLY1305: "CHACHA20-POLY1305",
+    Crypto.AES_CBC: "AES-CBC",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ktlsctl import advisories, probe
 from ktlsctl.ciphers import bulk_cipher
@@ -75,7 +75,8 @@ def run(host: Host, options: probe.Options, order: Order, policy: Policy, wanted
 
 def _sessions(host: Host, order: Order) -> Attempt[SelftestFacts]:
     # Sessions have deadlines of their own; this one is for a child that lost itself: some 64 suites, two at a time.
-    answer = _asked(host, SelftestFacts, "ktlsctl.session:probe", order, 60.0 + 40 * order.timeout)
+    running = host.begin("ktlsctl.session:probe", encode(order), 60.0 + 40 * order.timeout)
+    answer = _decoded(SelftestFacts, running.answer())
     if answer.value is not None and not (answer.value.ring_reason and order.datapath is Way.IO_URING):
         offered = {session.suite for session in answer.value.sessions}
         missing = [name for name in order.suites if name not in offered]
@@ -88,11 +89,11 @@ def _trials(host: Host, order: Order, library: Library, wanted: Wanted) -> Attem
     trials = trials_of(order, library, wanted)
     asked = TrialsOrder(order.libssl, order.datapath, order.timeout, order.seed, trials)
     patience = sum(max(order.timeout, catalogue.BY_NAME[trial.scenario].patience) + 5.0 for trial in trials)
-    return _asked(host, TrialsFacts, "ktlsctl.trials.run:probe", asked, 60.0 + patience)
+    running = host.begin("ktlsctl.trials.run:probe", encode(asked), 60.0 + patience)
+    return _decoded(TrialsFacts, running.answer())
 
 
-def _asked(host: Host, kind: type[F], target: str, order: object, seconds: float) -> Attempt[F]:
-    found = host.begin(target, encode(order), seconds).answer()
+def _decoded(kind: type[F], found: Attempt[Any]) -> Attempt[F]:
     if not found.present:
         return Attempt(found.outcome, None, found.reason)
     try:

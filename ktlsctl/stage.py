@@ -29,8 +29,15 @@ WRITE_SIZES = (1, MAX_RECORD - 1, MAX_RECORD, MAX_RECORD + 1, 777, 3 * MAX_RECOR
 class Road:
     """The datapath of one session: a ring and the custom BIO's home, or neither for OpenSSL's own socket BIO."""
 
-    def __init__(self, ring: datapath.Ring | None, path: datapath.Datapath | None, reason: str) -> None:
+    def __init__(
+        self,
+        ring: datapath.Ring | None,
+        path: datapath.Datapath | None,
+        reason: str,
+        library: datapath.Library | None = None,
+    ) -> None:
         self._ring = ring
+        self._library = library
         self.path = path
         #: why there is no io_uring; empty where there is
         self.reason = reason
@@ -44,13 +51,15 @@ class Road:
         if isinstance(ring, datapath.NoRing):
             return Road(None, None, str(ring))
         library = datapath.Library(libssl.addresses(datapath.SYMBOLS))
-        return Road(ring, datapath.Datapath(library, ring), "")
+        return Road(ring, datapath.Datapath(library, ring), "", library)
 
     def close(self) -> None:
         if self.path is not None:
             self.path.close()
         if self._ring is not None:
             self._ring.close()
+        if self._library is not None:
+            self._library.close()
 
 
 class Pair:

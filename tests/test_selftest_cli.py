@@ -31,7 +31,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="about this kern
 
 ROOT = Path(__file__).parent.parent
 ARMED = os.path.exists("/proc/net/tls_stat")
-COMMAND = [sys.executable, "-m", "ktlsctl", "selftest"]
+#: Sessions alone: scenarios have tests of their own.
+COMMAND = [sys.executable, "-m", "ktlsctl", "selftest", "--scenario", "session"]
 GCM = "TLS_AES_128_GCM_SHA256"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ktlsctl.snippets import BY_NAME
-from tests.lab import Guest
+from tests.lab import DEBIAN13, Guest
 from tests.test_check_in_lab import RESET
 
 pytestmark = pytest.mark.lab
@@ -85,6 +85,7 @@ def ready(lab_guest: Guest) -> Iterator[Guest]:
     lab_guest.run(RESET)
 
 
+@pytest.mark.parametrize("lab_guest", [pytest.param(DEBIAN13, id="debian13")], indirect=True)
 def test_nginx_and_python_get_what_their_snippets_ask_for(ready: Guest) -> None:
     programs = ready.host.directory / "programs"
     unpacked = programs.is_dir()

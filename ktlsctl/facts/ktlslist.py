@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """FreeBSD's list of kernel TLS sessions, the sysctl net.inet.tcp.ktlslist, as bytes in and records out.
 
-The layouts are freebsdabi.py's, the same on 32 and 64 bits.  The kernel has a second list with the keys; this one has none, but it does have the IVs,
-which are wiped before anything else sees the bytes.
+The layouts are freebsdabi.py's, the same on 32 and 64 bits.  The kernel has a second list with the keys; this one has
+none, but it does have the IVs, which are wiped before anything else sees the bytes.
 """
 
 from __future__ import annotations
