@@ -11,7 +11,7 @@ import resource
 from ktlsctl.libssl import SSL_MODE_RELEASE_BUFFERS
 from ktlsctl.scenarios.many import AGAIN, SIZE, WANTED, Facts
 from ktlsctl.sessionfacts import Carried
-from ktlsctl.stage import End, Pair, Stream, counters, drive, handshake, transfer
+from ktlsctl.stage import End, Pair, Stream, drive, handshake, transfer
 from ktlsctl.trials.ground import Ground
 
 #: Descriptors for everything but the sessions.
@@ -45,7 +45,7 @@ def run(ground: Ground) -> Facts:
         descriptors=len(_descriptors()) - len(before),
         buffers_idle=buffers,
         bios_left=0 if ground.path is None else ground.path.stats().bios,
-        gauges={name: value for name, value in counters().items() if name.startswith("TlsCurr")},
+        gauges={name: value for name, value in ground.counters().items() if name.startswith("TlsCurr")},
     )
 
 
