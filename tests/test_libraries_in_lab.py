@@ -100,7 +100,8 @@ def seen(lab_guest: Guest) -> Iterator[Seen]:
         guest.run(
             "rm -f /tmp/lab-done\n"
             f"(exec {python} /tmp/lab-code.py </dev/null >/tmp/lab-log 2>&1) & echo $! >/tmp/lab-pid\n"
-            "for i in $(seq 300); do test -e /tmp/lab-done && exit; sleep 0.1; done; cat /tmp/lab-log >&2; exit 1"
+            "for i in $(seq 120); do test -e /tmp/lab-done && exit; sleep 0.5; done; cat /tmp/lab-log >&2; exit 1",
+            timeout=240,
         ).check()
         return int(guest.run("cat /tmp/lab-pid").out)
 

@@ -89,7 +89,7 @@ def test_a_quick_run_tells_of_the_corruption_where_there_is_one(ready: Guest) ->
     status, report = scenarios(ready, *FEW)
     assert {r["scenario"] for r in report["results"]} == {"session", *catalogue.wanted(()).scenarios}
     assert status == (2 if corrupting else 0), report["verdict"]
-    moving = [r for r in report["results"] if (r["scenario"], r["status"]) == ("moving-write-buffer", "critical")]
+    moving = [r for r in report["results"] if r["scenario"] == "moving-write-buffer" and r["status"] == "critical"]
     assert len(moving) == (2 if corrupting else 0)
     if corrupting:
         assert all("Python" in result["reason"] for result in moving)

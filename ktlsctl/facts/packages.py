@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from ktlsctl.host import Host
 from ktlsctl.model import Os
 
-#: Seconds for one question: dpkg reads the lists of all packages, which takes an emulated machine three.
-_PATIENCE = 20.0
+#: Seconds for one question: dpkg reads the lists of all packages, which takes a busy emulated machine half a minute.
+_PATIENCE = 60.0
 #: pkg(8) is asked file by file.
 _MOST_QUESTIONS = 32
 
