@@ -92,14 +92,14 @@ class Teller:
         self.executable = guest.ktlsctl
 
     def ktlsctl(self, step: str, *arguments: str, user: str | None = None) -> Any:
-        result = self._guest.run(f"{self._guest.ktlsctl} {shlex.join(arguments)} --json", timeout=120, user=user)
+        result = self._guest.run(f"{self._guest.ktlsctl} {shlex.join(arguments)} --json", timeout=300, user=user)
         document = json.loads(result.out)
         jsonschema.validate(document, json.loads(report_schema()))
         self._seen.documents[step] = (result.status, document)
         return document
 
     def run(self, step: str, command: str) -> str:
-        result = self._guest.run(command, timeout=60)
+        result = self._guest.run(command, timeout=180)
         self._seen.said[step] = result.out + result.err
         return result.out
 
