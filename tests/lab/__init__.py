@@ -136,7 +136,7 @@ def by_name(name: str) -> LabHost:
     raise LabError(f"no such host: {name} (there are: {' '.join(map(str, HOSTS))})")
 
 
-def run(host: LabHost, command: str, *, timeout: float = 60, append: str = "", user: str | None = None) -> Result:
+def run(host: LabHost, command: str, *, timeout: float = 180, append: str = "", user: str | None = None) -> Result:
     """One shell command in a guest booted for it alone."""
     with boot(host, append=append) as guest:
         return guest.run(command, timeout=timeout, user=user)
@@ -221,7 +221,7 @@ class Guest:
         self,
         command: str,
         *,
-        timeout: float = 60,
+        timeout: float = 180,
         user: str | None = None,
         input: bytes = b"",
         env: Mapping[str, str] | None = None,
