@@ -45,7 +45,7 @@ def blocking(plan: Plan, scope: Scope) -> str:
     )
 
 
-@pytest.mark.parametrize("host", [DEBIAN12, DEBIAN13, SID], ids=["debian12", "debian13", "sid"])
+@pytest.mark.parametrize("host", [DEBIAN12, DEBIAN13, SID], ids=["like-debian12", "like-debian13", "like-sid"])
 def test_a_bare_kernel_gets_the_module_now_and_a_drop_in_for_boot(host: LinuxHost) -> None:
     wanted = plan(unloaded(host))
     assert turns(wanted) == [("tls", "absent", "loaded")]
