@@ -91,18 +91,22 @@ def _watch_option(command: Command) -> Command:
     )(command)
 
 
+def _color_option(command: Command) -> Command:
+    return click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
+    )(command)
+
+
 def _report_options(more: str) -> Callable[[Command], Command]:
     """What every command that prints a report takes; `more` is what --verbose adds."""
 
     def decorate(command: Command) -> Command:
         for option in (
-            click.option(
-                "--color",
-                type=click.Choice(["auto", "always", "never"]),
-                default="auto",
-                show_default=True,
-                help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
-            ),
+            _color_option,
             click.option("-v", "--verbose", is_flag=True, help=f"Text: {more}."),
             click.option("-q", "--quiet", is_flag=True, help="Text: only what is wrong, and the verdict."),
             click.option(
@@ -547,13 +551,7 @@ class _Manner:
 
 def _manner_options(command: Command) -> Command:
     for option in (
-        click.option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            show_default=True,
-            help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
-        ),
+        _color_option,
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document; never asks."),
         click.option("-y", "--yes", is_flag=True, help="Carry the plan out without asking."),
         click.option("--diff", is_flag=True, help="Show a unified diff of every file."),
@@ -887,13 +885,7 @@ def history(root: str, as_json: bool, debug: bool) -> int:
 @click.option("--tx", type=click.Choice(["software", "nic", "none"]), help="Only sockets that send like this.")
 @click.option("--rx", type=click.Choice(["software", "nic", "none"]), help="Only sockets that receive like this.")
 @click.option("--all-netns", is_flag=True, help="Look into every network namespace that may be entered (Linux).")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colour the text; auto: on a terminal, unless NO_COLOR is set.",
-)
+@_color_option
 @_debug_option
 def sessions(
     form: str,

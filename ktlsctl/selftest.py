@@ -88,8 +88,8 @@ def _sessions(host: Host, order: Order) -> Attempt[SelftestFacts]:
 def _trials(host: Host, order: Order, library: Library, wanted: Wanted) -> Attempt[TrialsFacts]:
     trials = trials_of(order, library, wanted)
     asked = TrialsOrder(order.libssl, order.datapath, order.timeout, order.seed, trials)
-    patience = sum(max(order.timeout, catalogue.BY_NAME[trial.scenario].patience) + 5.0 for trial in trials)
-    running = host.begin("ktlsctl.trials.run:probe", encode(asked), 60.0 + patience)
+    seconds = sum(catalogue.patience(trial.scenario, order.timeout) + 5.0 for trial in trials)
+    running = host.begin("ktlsctl.trials.run:probe", encode(asked), 60.0 + seconds)
     return _decoded(TrialsFacts, running.answer())
 
 
@@ -326,6 +326,11 @@ def report(
     return found
 
 
+def _without_ring(reason: str) -> Verdict:
+    remedy = Remedy("leave --datapath out: the socket datapath proves kernel TLS as well")
+    return Verdict(Status.UNKNOWN, f"io_uring was asked for and cannot be had: {reason}", None, (remedy,))
+
+
 def _with_sessions(checked: Report, answer: Attempt[SelftestFacts], policy: Policy, way: Way) -> Report:
     if answer.value is None:
         reason = f"the self-test gave no answer: {answer.reason}"
@@ -334,9 +339,7 @@ def _with_sessions(checked: Report, answer: Attempt[SelftestFacts], policy: Poli
         return replace(checked, verdict=verdict, checks=(*checked.checks, broken), results=())
     facts = answer.value
     if not facts.sessions and facts.ring_reason and way is Way.IO_URING:
-        reason = f"io_uring was asked for and cannot be had: {facts.ring_reason}"
-        remedy = Remedy("leave --datapath out: the socket datapath proves kernel TLS as well")
-        verdict = Verdict(Status.UNKNOWN, reason, None, (remedy,))
+        verdict = _without_ring(facts.ring_reason)
         return replace(checked, verdict=verdict, checks=(*checked.checks, check_of((), verdict, facts)), results=())
     results = judge(facts, checked.matrix, policy, checked.about.os)
     verdict = pronounce(results, policy, checked.verdict)
@@ -365,9 +368,7 @@ def _with_trials(
         return replace(found, verdict=verdict, checks=(*found.checks, broken), results=found.results or ())
     facts = answer.value
     if facts.ring_reason and way is Way.IO_URING:
-        reason = f"io_uring was asked for and cannot be had: {facts.ring_reason}"
-        remedy = Remedy("leave --datapath out: the socket datapath proves kernel TLS as well")
-        return replace(found, verdict=Verdict(Status.UNKNOWN, reason, None, (remedy,)), results=found.results or ())
+        return replace(found, verdict=_without_ring(facts.ring_reason), results=found.results or ())
     library = f"{facts.library_version} ({facts.library_path})"
     judged = (catalogue.judged(trial, library) for trial in facts.trials)
     results = tuple(

@@ -368,7 +368,7 @@ def _advisory(notice: AdvisoryNotice) -> Json:
     }
 
 
-def _result(result: SelftestResult) -> Json:
+def _result(result: SelftestResult | ScenarioResult) -> Json:
     return {
         "version": result.version.value,
         "suite": result.suite,
@@ -385,16 +385,7 @@ def _result(result: SelftestResult) -> Json:
 
 def _scenario(result: ScenarioResult) -> Json:
     return {
-        "version": result.version.value,
-        "suite": result.suite,
-        "scenario": result.scenario,
-        "datapath": result.datapath,
-        "library": result.library,
-        "tx": _direction(result.tx),
-        "rx": _direction(result.rx),
-        "bytes": result.bytes,
-        "sha256_ok": result.sha256_ok,
-        "reason": result.reason or None,
+        **_result(result),
         "status": result.status.value,
         "finding": result.finding.value,
         "summary": result.summary,

@@ -198,6 +198,11 @@ def wanted(names: Sequence[str], system: Os = Os.LINUX) -> Wanted:
 BY_NAME = {scenario.name: scenario for scenario in CATALOGUE}
 
 
+def patience(name: str, timeout: float) -> float:
+    """Seconds that a trial of this scenario may take where the user gives a session `timeout`."""
+    return max(timeout, BY_NAME[name].patience)
+
+
 def judged(trial: TrialFacts, library: str) -> ScenarioResult:
     """The result of one trial, whatever became of it."""
     scenario = BY_NAME[trial.scenario]

@@ -13,7 +13,7 @@ from ktlsctl.codec import decode, encode
 from ktlsctl.forks import enter_own_namespace, in_children
 from ktlsctl.libssl import TlsError
 from ktlsctl.prepared import Prepared, prepare
-from ktlsctl.scenarios.catalogue import BY_NAME
+from ktlsctl.scenarios.catalogue import patience
 from ktlsctl.sessionfacts import Trial, TrialFacts, TrialsFacts, TrialsOrder
 from ktlsctl.trials.ground import Ground, NotHere
 
@@ -51,7 +51,7 @@ def probe(argument: Any) -> Any:
     """A `TrialsOrder` in, `TrialsFacts` out, both as JSON."""
     order = decode(TrialsOrder, argument)
     prepared = prepare(order.libssl, order.datapath)
-    given = [max(order.timeout, BY_NAME[what.scenario].patience) for what in order.trials]
+    given = [patience(what.scenario, order.timeout) for what in order.trials]
     works = [partial(trial, prepared, order, what, seconds) for what, seconds in zip(order.trials, given, strict=True)]
     # A trial has its own deadline, which names what it was doing; this one is for a library that hangs.
     answers = in_children(works, [seconds + 5.0 for seconds in given], prepared.width)
