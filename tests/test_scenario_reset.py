@@ -16,6 +16,7 @@ from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.ending import Ending
 from ktlsctl.scenarios.reset import Case, Facts, Loss, judge
 from ktlsctl.sessionfacts import Carried, Way
+from ktlsctl.trials.reading import Reader
 from tests.trials import WAYS, judged_here
 
 RESET = Ending(5, errno.ECONNRESET, "Connection reset by peer")
@@ -117,3 +118,24 @@ def test_on_this_kernel_every_loss_is_reported_and_all_is_given_back(way: Way) -
     for found in judged_here("reset", way):
         assert found.finding is Finding.FINE, found
         assert set(found.evidence) == {str(loss) for loss in Loss}
+
+
+class Endless:
+    """A peer that has always more to say."""
+
+    session: Any
+
+    def __init__(self) -> None:
+        self.session = self
+
+    def read_some(self, room: int) -> bytes:
+        return bytes(room)
+
+
+def test_a_peer_that_never_pauses_is_not_read_without_end() -> None:
+    endless: Any = Endless()
+    reader = Reader(endless)
+    assert reader.read(40000)
+    assert 40000 <= len(reader.data) <= 40000 + 32768
+    assert reader.read(1)
+    assert len(reader.data) == 3 * 32768

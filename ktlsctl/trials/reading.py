@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ktlsctl.libssl import SSL_ERROR_ZERO_RETURN, TlsError
 from ktlsctl.scenarios.ending import Ending
 from ktlsctl.stage import MAX_RECORD, End
@@ -16,10 +18,13 @@ class Reader:
         self.data = bytearray()
         self.ending = Ending()
 
-    def read(self) -> bool:
-        """Read what is there; whether anything moved."""
+    def read(self, most: float = math.inf) -> bool:
+        """Read what is there, no record more once `most` bytes have come; whether anything moved.
+
+        From a peer that sends without end there may always be more: then say how much is enough."""
         moved = False
-        while not self.ending:
+        enough = len(self.data) + most
+        while not self.ending and len(self.data) < enough:
             try:
                 data = self.end.session.read_some(MAX_RECORD * 2)
             except TlsError as error:

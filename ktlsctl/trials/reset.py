@@ -143,7 +143,7 @@ def _killed_sending(ground: Ground, block: bytes) -> _Seen:
     reader = Reader(server)
 
     def some() -> bool | None:
-        moved = reader.read()
+        moved = reader.read(8 * len(block))
         return bool(reader.ending) or len(reader.data) >= 8 * len(block) or (False if moved else None)
 
     try:
