@@ -18,7 +18,7 @@ import pytest
 from ktlsctl.configure.edits import BLOCK_DROP_IN, LOAD_DROP_IN
 from ktlsctl.configure.linux import BLOCK_FILE, LOAD_FILE
 from ktlsctl.schema import report_schema
-from tests.lab import DEBIAN12, PROJECT, SID, Guest, LabHost, boot
+from tests.lab import DEBIAN12, SID, Guest, LabHost, boot
 from tests.lab.fixtures import EVERY_HOST, need
 
 pytestmark = pytest.mark.lab
@@ -107,6 +107,9 @@ class Teller:
         self._seen.trees[step] = self._guest.run(TREE).check().out
 
 
+#: What systemd runs at every boot.
+MODULES_LOAD = "/lib/systemd/systemd-modules-load"
+
 LOADED = "grep -q '^tls ' /proc/modules && echo loaded || echo absent"
 
 
@@ -152,21 +155,10 @@ def second_boot(tell: Teller, seen: Seen) -> None:
     tell.run("directories", "mkdir -p /etc/modules-load.d /etc/ssl")
     for path, content in files.items():
         tell.run(f"write {path}", f"cat > {path} <<'END'\n{content.removesuffix(chr(10))}\nEND")
-    tell.run("loaded at boot", f"{boots(seen.host)} 2>&1; {LOADED}")
+    tell.run("loaded at boot", f"{seen.host.program(MODULES_LOAD)} 2>&1; {LOADED}")
     tell.ktlsctl("enable after boot", "enable", "--now", "--persist")
     if seen.sound:
         tell.run("program after boot", f"cat > /tmp/program.py <<'END'\n{PROGRAM}\nEND\npython3 /tmp/program.py")
-
-
-def boots(host: LabHost) -> str:
-    """What systemd runs at every boot.  For this machine's own root it is only unpacked."""
-    if host.root is not None:
-        return "/usr/lib/systemd/systemd-modules-load"
-    programs = f"{Guest.project}/{(host.directory / 'programs').relative_to(PROJECT)}"
-    libraries = ":".join(f"{programs}/{d}" for d in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu",
-                                                     "usr/lib/x86_64-linux-gnu/systemd", "lib/x86_64-linux-gnu/systemd",
-                                                     "lib/systemd", "usr/lib/systemd"))  # fmt: skip
-    return f"LD_LIBRARY_PATH={libraries} {programs}/lib/systemd/systemd-modules-load"
 
 
 @pytest.fixture(scope="module", params=EVERY_HOST)

@@ -70,10 +70,7 @@ def test_without_a_socket_there_is_none_and_looking_loads_no_module(lab_guest: G
 @pytest.fixture(scope="module")
 def seen(lab_guest: Guest) -> Iterator[Seen]:
     """Programs of all kinds with their sockets open, seen once by ss and once by ktlsctl."""
-    nginx = "nginx"
-    if lab_guest.host is DEBIAN12:
-        programs = lab_guest.host.directory / "programs"
-        nginx = f"env LD_LIBRARY_PATH={programs}/usr/lib/x86_64-linux-gnu {programs}/usr/sbin/nginx"
+    nginx = lab_guest.host.program("/usr/sbin/nginx")
     lab_guest.run(f"mkdir -p {DIRECTORY}; modprobe tls").check()
     lab_guest.run(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 2 "
