@@ -16,7 +16,8 @@ import jsonschema
 import pytest
 
 from ktlsctl import __version__
-from ktlsctl.cli import cli, exit_status
+from ktlsctl.cli import cli
+from ktlsctl.commands.output import exit_status
 from ktlsctl.schema import report_schema
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from ktlsctl.cli import ExitStatus, cli
+from ktlsctl.cli import cli
+from ktlsctl.commands.output import ExitStatus
 from ktlsctl.schema import report_schema
 
 MAN = Path(__file__).parent.parent / "man"
@@ -183,7 +184,7 @@ def test_the_self_tests_page_has_every_state_of_a_direction_and_its_word_in_the_
 
 def test_the_page_has_every_environment_variable_that_the_command_line_reads() -> None:
     source = (MAN / "ktlsctl.8").read_text()
-    read = re.findall(r'environ\.get\("(\w+)"', (MAN.parent / "ktlsctl" / "cli.py").read_text())
+    read = re.findall(r'environ\.get\("(\w+)"', (MAN.parent / "ktlsctl" / "commands" / "output.py").read_text())
     assert read
     assert all(re.search(rf"^\.It Ev .*\b{name}\b", source, re.M) for name in read)
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""libraries: what TLS library each running program carries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ktlsctl.commands.options import debug_option, not_both, report_options
+from ktlsctl.commands.output import deliver, exit_status, progress, wants_color
+from ktlsctl.commands.reports import live_host, rendered
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command(short_help="Which TLS library does each program carry, and is it able?")
+@click.option("--pid", "pids", metavar="N", type=click.IntRange(1), multiple=True, help="Only this process.")
+@click.option("--process", "names", metavar="NAME", multiple=True, help="Only processes of this name.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What to print."
+)
+@report_options("evidence, proofs, build ids")
+@debug_option
+def libraries(
+    pids: tuple[int, ...],
+    names: tuple[str, ...],
+    form: str,
+    as_json: bool,
+    output: str | None,
+    quiet: bool,
+    verbose: bool,
+    color: str,
+    debug: bool,
+) -> int:
+    """Which TLS library does each running program carry, and can it do kernel TLS at all?
+
+    Looks into the files that each process has mapped, whatever they are called: bundled copies, files that were
+    replaced on disk since, libraries linked into programs. Says for each process whether it has kernel TLS now, could
+    have it, or never can, and why. Changes nothing; without root it sees the processes of its own user only.
+    """
+    from ktlsctl import libraries as carried
+    from ktlsctl import sessions as live
+
+    not_both(quiet, verbose)
+    host = live_host()
+    with progress("looking into the running processes ..."):
+        facts = carried.gather(host, carried.Order(tuple(dict.fromkeys(pids)), names))
+        here = live.report(host.about, live.gather(host, live.Query()), live.Query())
+        query = live.Query(all_netns=True)
+        everywhere = live.report(host.about, live.gather(host, query), query) if facts.elsewhere else here
+        report = carried.report(host.about, facts, here, everywhere)
+    if as_json or form == "json":
+        document = rendered(report, "json", quiet, verbose, False)
+    else:
+        from ktlsctl.render import libraries_text
+
+        document = libraries_text.render(report, color=wants_color(color, output), quiet=quiet, verbose=verbose)
+    deliver(document, output)
+    return exit_status(report.verdict.status, "warning", bool(report.errors))
