@@ -771,18 +771,22 @@ def check(notices: Sequence[AdvisoryNotice]) -> Check:
     proved = [notice for notice in notices if notice.certainty is Certainty.PROVED]
     possible = [notice for notice in notices if notice.certainty is not Certainty.PROVED]
     evidence = {"proved": tuple(n.id for n in proved), "possible": tuple(n.id for n in possible)}
-    proved = [n for n in proved if n.id not in _BY_ID or _BY_ID[n.id].alarm]
-    if proved:
-        grave = any(notice.id in _BY_ID and _BY_ID[notice.id].grave for notice in proved)
+    alarming = [n for n in proved if n.id not in _BY_ID or _BY_ID[n.id].alarm]
+    if alarming:
+        grave = any(notice.id in _BY_ID and _BY_ID[notice.id].grave for notice in alarming)
         return Check(
             identity,
             link,
             Status.CRITICAL if grave else Status.WARNING,
-            f"{_count(proved)} proved here: {', '.join(n.id for n in proved[:2])}{', …' * (len(proved) > 2)}",
-            "; ".join(f"{n.summary} ({n.subject})" for n in proved),
+            f"{_count(alarming)} proved here: {', '.join(n.id for n in alarming[:2])}{', …' * (len(alarming) > 2)}",
+            "; ".join(f"{n.summary} ({n.subject})" for n in alarming),
             evidence,
-            tuple(dict.fromkeys(n.remedy for n in proved)),
+            tuple(dict.fromkeys(n.remedy for n in alarming)),
         )
+    if proved:
+        names = ", ".join(notice.id for notice in proved)
+        summary = f"{_count(proved)} proved here, worth knowing only: {names}"
+        return Check(identity, link, Status.OK, summary, evidence=evidence)
     if possible:
         return Check(
             identity,

@@ -471,7 +471,7 @@ def _config(library: Library, facts: Facts) -> Check:
         "each program or its own configuration must set Options = KTLS; that is the safe way",
         evidence,
         (
-            Remedy("nginx: write `ssl_conf_command Options KTLS;` into the http or server block"),
+            Remedy("nginx, HAProxy, Python and others: see what to write where", "ktlsctl snippet"),
             Remedy(
                 "another service: start it with OPENSSL_CONF naming a copy of"
                 f" {library.config_file or 'openssl.cnf'} that has Options = KTLS in its system_default section"

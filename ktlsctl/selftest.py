@@ -151,7 +151,7 @@ def judge(facts: SelftestFacts, rows: Sequence[MatrixRow], policy: Policy, syste
             SelftestResult(
                 version=session.version,
                 suite=session.suite,
-                scenario="session",
+                scenario=catalogue.SESSION,
                 datapath=session.datapath,
                 library=subject,
                 tx=judged[Direction.TX],

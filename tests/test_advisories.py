@@ -392,3 +392,12 @@ def test_a_kernel_without_kernel_tls_has_none_of_its_defects() -> None:
     about = About(Os.LINUX, "6.12.10", "x86_64", False)
     assert advisories.concerning(about, (), frozenset())
     assert not advisories.concerning(about, (), frozenset(), "", advisories.of_kernel(Os.LINUX))
+
+
+def test_a_proved_defect_that_only_is_worth_knowing_is_named_and_is_no_alarm() -> None:
+    quiet = next(advisory for advisory in TABLE if not advisory.alarm and advisory.subject is Subject.OPENSSL)
+    notices = concerning(linux("7.3.0"), (library("3.5.4"),), frozenset({quiet.id}))
+    found = advisories.check(notices)
+    assert found.status is Status.OK
+    assert found.summary == f"1 known defect proved here, worth knowing only: {quiet.id}"
+    assert found.evidence["proved"] == (quiet.id,)

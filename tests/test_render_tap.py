@@ -131,13 +131,6 @@ def test_the_next_command_is_a_comment() -> None:
     assert render(reports.selftest_failed()).endswith("# next: dmesg | tail\n")
 
 
-def test_another_scenario_is_part_of_the_name() -> None:
-    report = reports.selftest_ok()
-    assert report.results is not None
-    resumed = replace(report, results=(replace(report.results[0], scenario="resumption"),))
-    assert "ok 1 - TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256 resumption TX in the kernel (io_uring)\n" in render(resumed)
-
-
 def test_a_hash_in_a_name_cannot_skip_a_failed_point() -> None:
     report = reports.selftest_failed()
     assert report.results is not None

@@ -10,9 +10,6 @@ from ktlsctl.model import Direction, DirectionResult, SelftestResult, Status, Tl
 from ktlsctl.render.order import SEVERITY
 from ktlsctl.render.strings import shown
 
-#: The scenario that needs no name: one session per suite.
-PLAIN = "session"
-
 _WORDS = {Status.OK: "kernel", Status.SKIP: "user space", Status.CRITICAL: "FAILED"}
 
 
@@ -32,7 +29,7 @@ class Side:
     @property
     def title(self) -> str:
         """ "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256 TX" """
-        return f"{self.result.version} {suite(self.result)} {self.direction.upper()}"
+        return f"{self.result.version} {self.result.suite} {self.direction.upper()}"
 
     @property
     def reason(self) -> str:
@@ -47,11 +44,6 @@ class Side:
 def sides(results: Iterable[SelftestResult] | None) -> list[Side]:
     """As tested, TX before RX; nothing for a report without results."""
     return [Side(result, d, result.direction(d)) for result in results or () for d in Direction]
-
-
-def suite(result: SelftestResult) -> str:
-    """The suite, with the scenario where it is not the plain one."""
-    return result.suite if result.scenario == PLAIN else f"{result.suite} {result.scenario}"
 
 
 def word(said: DirectionResult) -> str:
@@ -73,11 +65,11 @@ def where(some: Sequence[Side], everything: Sequence[Side]) -> str:
 
 def _where(some: Sequence[Side], everything: Sequence[Side]) -> Iterator[str]:
     for version in TlsVersion:
-        all_suites = {suite(each.result) for each in everything if each.result.version is version}
+        all_suites = {each.result.suite for each in everything if each.result.version is version}
         directions: dict[str, list[str]] = {}
         for each in some:
             if each.result.version is version:
-                directions.setdefault(suite(each.result), []).append(each.direction.upper())
+                directions.setdefault(each.result.suite, []).append(each.direction.upper())
         alike: dict[str, list[str]] = {}
         for name, which in directions.items():
             alike.setdefault("+".join(dict.fromkeys(which)), []).append(name)

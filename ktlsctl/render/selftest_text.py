@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ktlsctl.model import Report, SelftestResult, Status
 from ktlsctl.render.blocks import BODY, errors, findings, head, joined, verdict
-from ktlsctl.render.directions import Side, sides, suite, where, word, worst_first
+from ktlsctl.render.directions import Side, sides, where, word, worst_first
 from ktlsctl.render.layout import Paint, table, wrapped
 from ktlsctl.render.scenarios_text import scenarios
 from ktlsctl.render.strings import each_string, plain, shown
@@ -100,7 +100,7 @@ def _suites(report: Report, paint: Paint) -> Iterator[str]:
     rows = [["version", "suite", "TX", "RX", "bytes"]]
     for result in worst_first(report.results):
         words = (paint.word(said.status, word(said)) for said in (result.tx, result.rx))
-        rows.append([result.version.value, suite(result), *words, _bytes(result, paint)])
+        rows.append([result.version.value, result.suite, *words, _bytes(result, paint)])
     yield from table(rows)
 
 
