@@ -4,6 +4,7 @@
 Two kinds: programs that break under kTLS (PostgreSQL and libpq up to 17), and, where the library sends wrong data after
 a repeated write from another buffer, programs that set SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER.  Judging is a pure function
 over facts/installed.py.  Whether a program sets that mode was read in its source; nothing in a binary tells it.
+Whether the library is one of those is tried where the kernel carries a session already; else its version has to do.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ktlsctl import advisories
+from ktlsctl.codec import DecodeError, decode, encode
 from ktlsctl.facts import installed
 from ktlsctl.facts.answers import Role
 from ktlsctl.facts.installed import Installed, Process
 from ktlsctl.facts.programs import FIRST_SAFE_POSTGRESQL, Programs
 from ktlsctl.host import Host
-from ktlsctl.model import Certainty, Library, Remedy, Tri
+from ktlsctl.model import Certainty, Library, Os, Remedy, TlsVersion, Tri
+from ktlsctl.scenarios import catalogue, moving_write_buffer
+from ktlsctl.sessionfacts import Trial, TrialsFacts, TrialsOrder, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Endangered:
     """A kind of program and where it is on this host.
 
     `name`: what `--despite` takes.  `why` and `harm` are sentences without full stop; `installed` and `running` say
-    which program and where.  `certainty`: proved when the self-test saw the library do it, or the programs were.
+    which program and where.  `certainty`: proved when a trial saw the library do it, or the programs were.
     """
 
     name: str
@@ -106,20 +110,44 @@ _PACKAGED_CLIENT = re.compile(r"libpq5?|postgresql\d*-(?:client|libs|private-lib
 _LIBPQ = re.compile(r".*/libpq\.so\.5\.(\d{1,4})")
 
 
-def inventory(
-    host: Host, library: Library, proved: frozenset[str] = frozenset(), refuted: frozenset[str] = frozenset()
-) -> Inventory:
-    """What the switch would hurt.  `proved`, `refuted`: ids of advisories of which the self-test saw the defect, or
-    that it is not there; either outweighs the library's version."""
+def inventory(host: Host, library: Library) -> Inventory:
+    """What the switch would hurt."""
     if library.built_with_ktls is Tri.NO:
         return Inventory()
-    return judge(installed.gather(host, library.path), library, proved, refuted)
+    return judge(installed.gather(host, library.path), library, *_tried(host, library))
+
+
+#: The defect is the library's, whatever the cipher.
+_TRIALS = (
+    Trial(moving_write_buffer.NAME, TlsVersion.TLS12, "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    Trial(moving_write_buffer.NAME, TlsVersion.TLS13, "TLS_AES_128_GCM_SHA256"),
+)
+
+
+def _tried(host: Host, library: Library) -> tuple[frozenset[str], frozenset[str]]:
+    """Ids of advisories: of which the library showed the defect just now, and that it is not there.
+
+    A version that is free of it needs no trial.  Nothing of both where the kernel carried no session, and on FreeBSD,
+    where no scenario has ever been run."""
+    nothing: frozenset[str] = frozenset()
+    if host.about.os is not Os.LINUX or corrupts(library, nothing, nothing) is None:
+        return nothing, nothing
+    order = TrialsOrder(library.path, Way.SOCKET, catalogue.patience(moving_write_buffer.NAME, 0), 1, _TRIALS)
+    answer = host.begin("ktlsctl.trials.run:probe", encode(order), 60.0).answer()
+    try:
+        facts = decode(TrialsFacts, answer.value).trials if answer.present else ()
+        results = [catalogue.judged(trial, library.version) for trial in facts]
+    except DecodeError:
+        return nothing, nothing
+    proved = frozenset(identity for result in results for identity in result.known)
+    return proved, frozenset(identity for result in results for identity in result.refuted) - proved
 
 
 def judge(
     facts: Installed, library: Library, proved: frozenset[str] = frozenset(), refuted: frozenset[str] = frozenset()
 ) -> Inventory:
-    """Findings from facts; asks the machine nothing."""
+    """Findings from facts; asks the machine nothing.  `proved`, `refuted`: ids of advisories of which a trial saw the
+    defect, or that it is not there; either outweighs the library's version."""
     if library.built_with_ktls is Tri.NO:
         return Inventory()
     if Role.SYSTEM.value not in library.roles:
@@ -211,7 +239,8 @@ def _setters(facts: Installed, library: Library, certainty: Certainty) -> Iterat
                 setter.title,
                 f"{setter.title} sets SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER ({setter.source}), and {which} then reads"
                 " the old buffer when a write to a full socket is repeated",
-                "it sends wrong bytes, and nothing reports it",
+                "it sends wrong bytes, and nothing reports it"
+                + (": seen here just now" if certainty is Certainty.PROVED else ""),
                 certainty,
                 advisory.reference,
                 Remedy(

@@ -201,6 +201,7 @@ def test_the_library_is_refused_where_it_would_send_wrong_data_or_break_what_is_
     if not seen.sound:
         assert "--despite python" in " ".join(document["plan"]["refusals"])
         assert "SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER" in said
+        assert "seen here just now" in said
     assert "ktlsctl snippet" in said
 
 

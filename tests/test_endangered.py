@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,12 +17,16 @@ from hypothesis import strategies as st
 
 from ktlsctl import endangered
 from ktlsctl.advisories import MOVING_BUFFER
+from ktlsctl.codec import encode
 from ktlsctl.endangered import Inventory
 from ktlsctl.facts import installed
 from ktlsctl.facts.installed import Installed, Package, Process
 from ktlsctl.facts.programs import Program, Programs
-from ktlsctl.host import CapturedHost, LiveHost, RecordingHost
-from ktlsctl.model import About, Attempt, Certainty, Library, Os, Outcome, Status, Tri
+from ktlsctl.host import CapturedHost, LiveHost, Pending, RecordingHost
+from ktlsctl.model import About, Attempt, Certainty, Library, Os, Outcome, Status, TlsVersion, Tri
+from ktlsctl.scenarios.moving_write_buffer import Attempt as Moved
+from ktlsctl.scenarios.moving_write_buffer import Facts as Sessions
+from ktlsctl.sessionfacts import Carried, TrialFacts, TrialsFacts
 from tests.libssls import SYSTEM
 from tests.test_programs import LIB, Machine, debian
 
@@ -42,6 +48,44 @@ PYTHON = Process(17, "python3", "/usr/bin/python3.11", (LIBSSL, "/usr/lib/python
 
 def process(program: str, *libraries: str, pid: int = 17) -> Process:
     return Process(pid, program.rpartition("/")[2], program, (LIBSSL, *libraries))
+
+
+# ---- what the library itself shows
+
+
+def tried(host: CapturedHost, *before: Moved) -> CapturedHost:
+    """The host on which these sessions were run, of which the server's kernel did the sending."""
+    sent = Carried(server_tx=True)
+    suite = "TLS_AES_128_GCM_SHA256"
+    seen = [json.dumps(encode(Sessions(sent, 32, each, Moved(4, 0, 0)))) for each in before]
+    trials = tuple(TrialFacts("moving-write-buffer", TlsVersion.TLS13, suite, "socket", seen=text) for text in seen)
+    answer = Attempt.ran(encode(TrialsFacts("OpenSSL 3.0.22", LIBSSL, "", "", trials)))
+
+    class Tried(CapturedHost):
+        def begin(self, target: str, argument: object, timeout: float) -> Pending:
+            assert target == "ktlsctl.trials.run:probe"
+            return cast(Pending, Answered(answer))
+
+    return Tried(host.about, host._answers, Outcome.ABSENT)
+
+
+@dataclass
+class Answered:
+    said: Attempt[Any]
+
+    def answer(self) -> Attempt[Any]:
+        return self.said
+
+
+def test_wrong_bytes_seen_in_a_trial_are_certain_and_bytes_seen_intact_outweigh_the_version() -> None:
+    host = running((17, MAPS)).host()
+    stale, intact = Moved(4, 3, 0), Moved(4, 0, 0)
+    (found,) = endangered.inventory(host, library()).endangered
+    assert (found.name, found.certainty) == ("python", Certainty.POSSIBLE)
+    (found,) = endangered.inventory(tried(host, intact, stale), library()).endangered
+    assert (found.name, found.certainty) == ("python", Certainty.PROVED)
+    assert found.harm.endswith("seen here just now")
+    assert endangered.inventory(tried(host, intact, intact), library()).endangered == ()
 
 
 # ---- what is made of it

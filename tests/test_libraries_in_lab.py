@@ -39,11 +39,11 @@ server.maximum_version = ssl.TLSVersion.TLSv1_2
 listener = socket.create_server(("127.0.0.1", 0))
 held = []
 def serve():
-    held.append(server.wrap_socket(listener.accept()[0], server_side=True))
-    held[0].sendall(b"x")
+    held.append(accepted := server.wrap_socket(listener.accept()[0], server_side=True))
+    accepted.sendall(b"x")
 threading.Thread(target=serve).start()
-held.append(client.wrap_socket(socket.create_connection(listener.getsockname())))
-assert held[1].recv(1) == b"x"
+held.append(connected := client.wrap_socket(socket.create_connection(listener.getsockname())))
+assert connected.recv(1) == b"x"
 """
 
 #: The system's libssl under another name, deleted, and another file in its place; then one that is there in a mount

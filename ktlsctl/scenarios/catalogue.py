@@ -72,7 +72,7 @@ CATALOGUE: tuple[Scenario, ...] = (
         quick=True,
     ),
     Scenario(
-        "moving-write-buffer",
+        moving_write_buffer.NAME,
         "A write repeated from another address sends the data, not what the old memory holds by then.",
         1.0,
         moving_write_buffer.Facts,

@@ -9,6 +9,7 @@ from ktlsctl.model import Status
 from ktlsctl.scenarios.judgement import Judgement, fine, known, not_run, unexplained
 from ktlsctl.sessionfacts import Carried
 
+NAME = "moving-write-buffer"
 DEFECT = "openssl.moving-write-buffer"
 LATE = "openssl.moving-write-buffer-late"
 
