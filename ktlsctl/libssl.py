@@ -1,28 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One libssl opened by path, through cffi: what it is, contexts, sessions, and the probe that asks it about kTLS.
+"""One libssl opened by path, through cffi: the library, its contexts and its connections.
 
 Everything here meets foreign code, so it runs in a child process (child.py).  The child must start fast: no dataclass,
 enum, typing or re at run time; openssl.py gives the answers their types.
-
-The question "built with kTLS?" is put by behaviour.  A libssl that has kTLS, is told to use it and can offload the
-suite sends BIO_CTRL_SET_KTLS down to its BIO, whatever the kernel (ssl/t1_enc.c, ssl/tls13_enc.c in 3.0;
-ssl/record/methods/ktls_meth.c from 3.2 on).  The BIO here is ours: it carries bytes between two byte queues, counts
-that call and answers 0, so the session goes on in user space.  No socket exists, hence nothing can attach the ULP or
-load the module.  What the call points at holds the traffic key: it is never looked at.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 
 from ktlsctl._libssl import ffi as _ffi
-from ktlsctl.facts import elf
+from ktlsctl.libsslfile import CRYPTO_NAMES, SSL_NAMES, Unusable, examine
 
 # typing.TYPE_CHECKING, whose import would cost more than this module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ktlsctl.facts import elf
 
 ffi: Any = _ffi
 
@@ -34,10 +29,6 @@ _SSL_CTRL_OPTIONS = 32
 _SSL_CTRL_SET_MIN_PROTO_VERSION = 123
 _SSL_CTRL_SET_MAX_PROTO_VERSION = 124
 SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE = 2, 3
-_BIO_TYPE_SOURCE_SINK = 0x0400
-_BIO_FLAGS_RETRY_READ = 0x09  # BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY
-_BIO_FLAGS_RWS_RETRY = 0x0F
-_BIO_CTRL_FLUSH = 11
 BIO_CTRL_SET_KTLS = 72
 _OPENSSL_VERSION, _OPENSSL_DIR = 0, 4
 _EVP_PKEY_RSA, _EVP_PKEY_EC = 6, 408
@@ -48,9 +39,6 @@ BIO_CTRL_GET_KTLS_SEND, BIO_CTRL_GET_KTLS_RECV = 73, 76
 # NID_auth_rsa, NID_auth_ecdsa, NID_auth_any; NID_kx_rsa, NID_kx_ecdhe, NID_kx_dhe, NID_kx_any
 _AUTH_NIDS, _KX_NIDS = (1046, 1047, 1064), (1037, 1038, 1039, 1063)
 _X509_VERSION_3 = 2
-
-#: How the files' names begin; cryptography's own module is called libcryptography_rust.so.
-_SSL, _CRYPTO = ("libssl.", "libssl-"), ("libcrypto.", "libcrypto-")
 
 #: Libraries that this process keeps until it ends.
 _HELD: list[Any] = []
@@ -80,15 +68,6 @@ SUITES = (
 )
 
 
-class Unusable(Exception):
-    """This file cannot be asked.  `fault` is a value of openssl.Fault, `detail` what the system said of it."""
-
-    def __init__(self, fault: str, detail: str = "") -> None:
-        super().__init__(fault, detail)
-        self.fault = fault
-        self.detail = detail
-
-
 class TlsError(Exception):
     """The library refused; the message is its own reason.
 
@@ -102,60 +81,6 @@ class TlsError(Exception):
 
 
 # ---- the file, before it is loaded
-
-
-def examine(path: str) -> elf.Elf:
-    """Look at the file without loading it.  Raises Unusable unless it is a shared object for this interpreter."""
-    found = _header(path)
-    own = _own_header()
-    if own is not None and not found.runs_where(own):
-        raise Unusable("foreign", f"{found.architecture}, this Python is {own.architecture}")
-    if found.kind != elf.ET_DYN:
-        raise Unusable("not_shared")
-    return found
-
-
-def _header(path: str) -> elf.Elf:
-    import mmap
-    import stat
-
-    try:
-        # O_NONBLOCK: a FIFO must not hang us.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise Unusable("missing") from None
-    except PermissionError:
-        raise Unusable("denied") from None
-    except OSError as error:
-        raise Unusable("unreadable", error.strerror or str(error)) from None
-    try:
-        about = os.fstat(fd)
-        if stat.S_ISDIR(about.st_mode):
-            raise Unusable("directory")
-        if not stat.S_ISREG(about.st_mode):
-            raise Unusable("unreadable", "not a regular file")
-        if about.st_size == 0:
-            raise Unusable("empty")
-        with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as content:
-            if content[:4] != b"\x7fELF":
-                raise Unusable("text" if _is_text(content[:512]) else "not_elf")
-            return elf.parse(content)
-    except elf.ElfError as error:
-        raise Unusable("damaged", str(error)) from None
-    finally:
-        os.close(fd)
-
-
-def _is_text(head: bytes) -> bool:
-    return all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in head)
-
-
-def _own_header() -> elf.Elf | None:
-    """The interpreter's own; None when it cannot be had (then the dynamic linker will say what is wrong)."""
-    try:
-        return _header(sys.executable)
-    except Unusable:
-        return None
 
 
 def mapped(prefixes: tuple[str, ...]) -> list[str]:
@@ -183,9 +108,9 @@ class Libssl:
 
     def __init__(self, path: str) -> None:
         file = examine(path)
-        if file.soname.startswith(_CRYPTO):
+        if file.soname.startswith(CRYPTO_NAMES):
             raise Unusable("libcrypto", file.soname)
-        strangers = mapped(_SSL + _CRYPTO)
+        strangers = mapped(SSL_NAMES + CRYPTO_NAMES)
         if strangers:
             # The dynamic linker would take the libcrypto that is there for the one that is wanted (same SONAME).
             raise Unusable("conflict", strangers[0])
@@ -199,7 +124,7 @@ class Libssl:
             raise Unusable("libcrypto" if _has(self.lib, "EVP_PKEY_free") else "not_libssl", file.soname)
         if not _has(self.lib, "OPENSSL_init_ssl"):
             raise Unusable("too_old", file.soname)
-        bound = mapped(_CRYPTO)
+        bound = mapped(CRYPTO_NAMES)
         # More than one: the linker did not take the one offered, so libssl uses the later one.
         self.libcrypto = bound[-1] if bound else ""
         self.version = self._text(self.lib.OpenSSL_version(_OPENSSL_VERSION))
@@ -272,21 +197,21 @@ def _map(path: str, file: elf.Elf, flags: int) -> Any:
         for directory in (os.path.dirname(path), os.path.dirname(os.path.realpath(path))):
             beside = os.path.join(directory, name)
             if os.path.exists(beside):
-                if name.startswith(_CRYPTO) or not _findable(name, flags):
+                if name.startswith(CRYPTO_NAMES) or not _findable(name, flags):
                     _map(beside, examine(beside), flags)
                 break
-    return _load(path, flags)
+    return load(path, flags)
 
 
 def _findable(name: str, flags: int) -> bool:
     try:
-        _load(name, flags)
+        load(name, flags)
     except Unusable:
         return False
     return True
 
 
-def _load(path: str, flags: int) -> Any:
+def load(path: str, flags: int) -> Any:
     """Load by path or name, for good: cffi unloads what nobody holds."""
     try:
         _HELD.append(ffi.dlopen(path, flags))
@@ -397,13 +322,9 @@ class Context:
         lib.OPENSSL_sk_free(stack)
         return found
 
-    def session(self, bio: Any) -> Session:
-        """A session over `bio`, which it then owns."""
-        return Session(self, bio)
-
 
 class Connection:
-    """An SSL of one side on a socket, for real sessions.  Every call returns at once; a refusal raises TlsError.
+    """An SSL of one side.  Every call returns at once; a refusal raises TlsError.  It lives until `free`.
 
     `wants_write`: the last call that could not go on waits for room in the socket's send buffer; `full`: the last
     write did, whatever was read since.
@@ -430,6 +351,10 @@ class Connection:
         """OpenSSL's own socket BIO for both directions."""
         if self._lib.SSL_set_fd(self.raw, fd) != 1:
             raise TlsError(self.libssl.complaint())
+
+    def set_bio(self, rbio: Any, wbio: Any = None) -> None:
+        """One BIO for both directions, or one each; the connection then owns them."""
+        self._lib.SSL_set_bio(self.raw, rbio, rbio if wbio is None else wbio)
 
     def free(self) -> None:
         """SSL_free, its BIOs included."""
@@ -524,50 +449,6 @@ class Connection:
         return result
 
 
-class Session:
-    """An SSL of one side.  Every call returns at once; a library's refusal raises TlsError."""
-
-    def __init__(self, context: Context, bio: Any, wbio: Any = None) -> None:
-        self._libssl = context.libssl
-        lib = self._libssl.lib
-        lib.ERR_clear_error()
-        raw = lib.SSL_new(context.raw)
-        if raw == ffi.NULL:
-            raise TlsError(self._libssl.complaint())
-        self.raw = ffi.gc(raw, lib.SSL_free)
-        lib.SSL_set_bio(self.raw, bio, bio if wbio is None else wbio)
-        (lib.SSL_set_accept_state if context.server else lib.SSL_set_connect_state)(self.raw)
-
-    def force(self, version: str, suite: str) -> None:
-        """Allow this version ("TLSv1.3") and suite (OpenSSL's name) only."""
-        _force(self._libssl, self.raw, version, suite)
-
-    def handshake(self) -> bool:
-        """One step; whether it is finished."""
-        return self._result(self._libssl.lib.SSL_do_handshake(self.raw)) == 1
-
-    def write(self, data: bytes) -> bool:
-        """Whether it was taken."""
-        return self._result(self._libssl.lib.SSL_write(self.raw, data, len(data))) > 0
-
-    def read(self, size: int = 1024) -> bytes:
-        """What has arrived, at most `size` bytes of one record; empty when nothing has."""
-        room = ffi.new("char[]", size)
-        taken = self._result(self._libssl.lib.SSL_read(self.raw, room, len(room)))
-        return bytes(ffi.buffer(room, taken)) if taken > 0 else b""
-
-    def agreed(self) -> tuple[str, str]:
-        """Version and suite of the finished handshake."""
-        return _agreed(self._libssl, self.raw)
-
-    def _result(self, result: int) -> int:
-        if result <= 0:
-            why = self._libssl.lib.SSL_get_error(self.raw, result)
-            if why not in (SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE):
-                raise TlsError(self._libssl.complaint() or f"SSL error {why}")
-        return result
-
-
 class Memory:
     """An SSL of one side on two memory BIOs, whose bytes the caller carries.  A library's refusal raises TlsError."""
 
@@ -576,19 +457,20 @@ class Memory:
         self._room = ffi.new("char[]", 1 << 16)
         incoming = self._incoming = self._lib.BIO_new(self._lib.BIO_s_mem())
         self._outgoing = self._lib.BIO_new(self._lib.BIO_s_mem())
-        self._session = Session(context, incoming, self._outgoing)
-        self._session.force(version, suite)
+        self._connection = context.unbound()
+        self._connection.set_bio(incoming, self._outgoing)
+        self._connection.force(version, suite)
 
     def handshake(self) -> bool:
         """One step; whether it is finished."""
-        return self._session.handshake()
+        return self._connection.handshake()
 
     def write(self, data: bytes) -> None:
-        self._session.write(data)
+        self._connection.write_at(data, 0, len(data))
 
     def read(self) -> bytes:
         """What has arrived, at most one record; empty when nothing has."""
-        return self._session.read(len(self._room))
+        return self._connection.read_some(len(self._room))
 
     def put(self, wire: bytes) -> None:
         """Bytes of records from the peer."""
@@ -601,250 +483,5 @@ class Memory:
             pieces.append(bytes(ffi.buffer(self._room, size)))
         return b"".join(pieces)
 
-
-# ---- the BIO that watches
-
-
-class End:
-    """One end of a connection in memory: what it may read, what it wrote, how often it asked for the kernel."""
-
-    def __init__(self) -> None:
-        self.incoming = bytearray()
-        self.outgoing = bytearray()
-        self.asked = {"tx": 0, "rx": 0}
-
-
-class Watcher:
-    """A BIO method of Python callbacks that serves any number of ends."""
-
-    def __init__(self, libssl: Libssl) -> None:
-        self._lib = libssl.lib
-        self._ends: dict[int, End] = {}
-        self._write = ffi.callback("int(BIO *, const char *, int)", self._on_write)
-        self._read = ffi.callback("int(BIO *, char *, int)", self._on_read)
-        self._ctrl = ffi.callback("long(BIO *, int, long, void *)", self._on_ctrl)
-        # The method and its callbacks live as long as the process: an SSL freed late may still call them.
-        self._method = self._lib.BIO_meth_new(self._lib.BIO_get_new_index() | _BIO_TYPE_SOURCE_SINK, b"ktlsctl watcher")
-        self._lib.BIO_meth_set_write(self._method, self._write)
-        self._lib.BIO_meth_set_read(self._method, self._read)
-        self._lib.BIO_meth_set_ctrl(self._method, self._ctrl)
-
-    def bio(self, end: End) -> Any:
-        """A new BIO for `end`.  The session that takes it frees it."""
-        bio = self._lib.BIO_new(self._method)
-        self._lib.BIO_set_init(bio, 1)
-        self._ends[self._key(bio)] = end
-        return bio
-
-    @staticmethod
-    def _key(bio: Any) -> int:
-        return int(ffi.cast("uintptr_t", bio))
-
-    def _on_write(self, bio: Any, data: Any, size: int) -> int:
-        self._lib.BIO_clear_flags(bio, _BIO_FLAGS_RWS_RETRY)
-        self._ends[self._key(bio)].outgoing += ffi.buffer(data, size)
-        return size
-
-    def _on_read(self, bio: Any, room: Any, size: int) -> int:
-        self._lib.BIO_clear_flags(bio, _BIO_FLAGS_RWS_RETRY)
-        incoming = self._ends[self._key(bio)].incoming
-        if not incoming:
-            self._lib.BIO_set_flags(bio, _BIO_FLAGS_RETRY_READ)
-            return -1
-        chunk = bytes(incoming[:size])
-        del incoming[:size]
-        ffi.memmove(room, chunk, len(chunk))
-        return len(chunk)
-
-    def _on_ctrl(self, bio: Any, command: int, number: int, pointer: Any) -> int:
-        if command == BIO_CTRL_SET_KTLS:
-            # 3.0 says 2 for TX, 3.2 and later 1; 0 is RX in all.
-            self._ends[self._key(bio)].asked["tx" if number else "rx"] += 1
-            return 0
-        return int(command == _BIO_CTRL_FLUSH)  # a BIO that cannot flush gets no kTLS
-
-
-def converse(server: Context, client: Context, watcher: Watcher, version: str, suite: str) -> dict[str, Any]:
-    """One session of this version and suite in memory: whether it came about, and what each end asked its BIO for."""
-    ends = End(), End()
-    answer: dict[str, Any] = {"version": version, "suite": suite, "agreed": False, "reason": ""}
-    try:
-        exchange(server, client, watcher, ends, version, suite)
-        answer["agreed"] = True
-    except TlsError as error:
-        answer["reason"] = str(error)
-    answer["server"], answer["client"] = ends[0].asked, ends[1].asked
-    return answer
-
-
-#: What `exchange` sends: from the client, from the server.
-MESSAGES = b"ping", b"pong"
-
-
-def exchange(
-    server: Context, client: Context, watcher: Watcher, ends: tuple[End, End], version: str, suite: str
-) -> None:
-    """One session of this version and suite in memory, a message each way.  Raises TlsError, also for wrong bytes."""
-    sessions = server.session(watcher.bio(ends[0])), client.session(watcher.bio(ends[1]))
-    for session in sessions:
-        session.force(version, suite)
-    _shake_hands(sessions, ends)
-    # TLS 1.3 tickets, and the reads after which some versions hand RX over
-    for source, target, message in ((1, 0, MESSAGES[0]), (0, 1, MESSAGES[1])):
-        sessions[source].write(message)
-        _carry(ends)
-        # A library without SSL_MODE_AUTO_RETRY comes back after a ticket.
-        if message not in (sessions[target].read(), sessions[target].read()):
-            raise TlsError("the bytes that arrived are not those that were sent")
-    if sessions[0].agreed() != (version, suite):
-        raise TlsError("agreed on {1} of {0} instead".format(*sessions[0].agreed()))
-
-
-def _carry(ends: tuple[End, End]) -> None:
-    """Move what each end wrote to where the other reads."""
-    for source, target in (ends, ends[::-1]):
-        target.incoming += source.outgoing
-        source.outgoing.clear()
-
-
-def _shake_hands(sessions: tuple[Session, Session], ends: tuple[End, End]) -> None:
-    # A handshake has at most four flights; the bound keeps a library that never ends from hanging us.
-    for _ in range(16):
-        done = [session.handshake() for session in reversed(sessions)]
-        _carry(ends)
-        if all(done):
-            return
-    raise TlsError("the handshake came to no end")
-
-
-# ---- probes: what child.py calls
-
-
-def probe(argument: Any) -> dict[str, Any]:
-    """Everything one libssl says of itself.  `{"path": …}` in, openssl.Answer out."""
-    answer: dict[str, Any] = {"fault": None, "detail": ""}
-    try:
-        libssl = Libssl(argument["path"])
-        answer |= {"version": libssl.version, "libcrypto": libssl.libcrypto, "directory": libssl.directory}
-        answer["config_file"] = libssl.config_file()
-        libssl.start()
-        server, client = libssl.context(server=True), libssl.context(server=False)
-        answer["option"] = server.wants_ktls() or client.wants_ktls()
-        server.certify()
-        watcher = Watcher(libssl)
-        # Before anybody asks: FreeBSD's 1.1.1 has no option and tries always.
-        first = converse(server, client, watcher, *SUITES[0])
-        answer["unprompted"] = any(count for side in ("server", "client") for count in first[side].values())
-        server.set_options(SSL_OP_ENABLE_KTLS)
-        # encrypt-then-MAC keeps CBC suites in user space, also on FreeBSD: be a peer that does not know it
-        client.set_options(SSL_OP_ENABLE_KTLS | SSL_OP_NO_ENCRYPT_THEN_MAC)
-        answer["suites"] = [converse(server, client, watcher, *suite) for suite in SUITES]
-    except Unusable as error:
-        answer |= {"fault": error.fault, "detail": error.detail}
-    except ffi.error as error:
-        # cffi, for a function that is not there: "symbol 'NAME' not found in library 'PATH': …"
-        answer |= {"fault": "symbols", "detail": str(error).partition(" not found")[0]}
-    return answer
-
-
-def wants(argument: Any) -> dict[str, Any]:
-    """Whether fresh contexts want kTLS under a configuration file.
-
-    `{"path": …, "config": …}` in; config None: the library's own.  `server` and `client` are None when the library
-    makes no context; `fault` and `detail` then say why.
-    """
-    answer: dict[str, Any] = {"server": None, "client": None, "fault": None, "detail": ""}
-    if argument["config"] is not None:
-        os.environ["OPENSSL_CONF"] = argument["config"]
-    try:
-        libssl = Libssl(argument["path"])
-        libssl.start()
-        for side in ("server", "client"):
-            answer[side] = libssl.context(server=side == "server").wants_ktls()
-    except Unusable as error:
-        answer |= {"fault": error.fault, "detail": error.detail}
-    return answer
-
-
-def python(argument: Any) -> dict[str, Any]:
-    """Which libssl this interpreter's `ssl` uses, and which one cryptography carries.  openssl.PythonAnswer out."""
-    answer: dict[str, Any] = {"bindings": []}
-    try:
-        import _ssl
-    except ImportError as error:
-        answer["absent"] = str(error)
-    else:
-        module = getattr(_ssl, "__file__", None) or sys.executable
-        answer["ssl"] = {"file": os.path.realpath(module), **_linked(module, mapped(_SSL))}
-        answer["ssl"]["version"] = _ssl.OPENSSL_VERSION
-    for file in _bindings():
-        try:
-            wanted = tuple(name for name in examine(file).needed if name.startswith(_SSL))
-            for name in wanted:
-                # by name, as the dynamic linker does for the module: one that `ssl` has mapped is taken again
-                _load(name, ffi.RTLD_NOW)
-        except Unusable:
-            continue  # a module that cannot be loaded serves nobody
-        linked = _linked(file, mapped(wanted) if wanted else [])
-        answer["bindings"].append({"file": os.path.realpath(file), **linked})
-    return answer
-
-
-def _bindings() -> list[str]:
-    """cryptography's extension modules that carry OpenSSL or are linked with it; importing them would cost 100 ms."""
-    for directory in sys.path:
-        where = os.path.join(directory, "cryptography", "hazmat", "bindings")
-        try:
-            names = os.listdir(where)
-        except OSError:
-            continue
-        # before cryptography 40 there was an _openssl beside _rust, and only that one was linked with libssl
-        for stem in ("_openssl", "_rust"):
-            found = [os.path.join(where, n) for n in names if n.startswith(stem + ".") and n.endswith(".so")]
-            if found:
-                return found
-    return []
-
-
-def _linked(file: str, libraries: list[str]) -> dict[str, Any]:
-    """The libssl it is bound to; where there is none, what stands in the file itself."""
-    if libraries:
-        return {"libssl": libraries[0], "version": "", "strings": False}
-    version, strings = signs(file)
-    return {"libssl": "", "version": version, "strings": strings}
-
-
-def signs(file: str) -> tuple[str, bool]:
-    """Version of an OpenSSL linked into `file`, and whether the file names the kTLS record layer of 3.2 and later."""
-    version, named, overlap = "", False, 64
-    with open(file, "rb") as stream:
-        tail = b""
-        # In pieces: a whole wheel mapped at once would count as this process's memory.
-        while piece := stream.read(1 << 20):
-            content = tail + piece
-            version = version or _version_in(content)
-            named = named or _names_record_layer(content)
-            tail = content[-overlap:]
-    return version, named
-
-
-def _names_record_layer(content: bytes) -> bool:
-    """One pass for what both names share: these files have tens of megabytes."""
-    at = content.find(b"ktls_")
-    while at >= 0:
-        if content.startswith((b"ktls_meth.c", b"ktls_read_n"), at):
-            return True
-        at = content.find(b"ktls_", at + 1)
-    return False
-
-
-def _version_in(content: bytes) -> str:
-    """`OpenSSL 4.0.3 1 Sep 2026`, as OPENSSL_VERSION_TEXT is written."""
-    at = content.find(b"OpenSSL ")
-    while at >= 0:
-        text, closed, _ = content[at : at + 48].partition(b"\0")
-        words = text.split()
-        if closed and len(words) == 5 and words[1][:1].isdigit() and words[1].count(b".") == 2 and words[4].isdigit():
-            return text.decode("ascii", "replace")
-        at = content.find(b"OpenSSL ", at + 1)
-    return ""
+    def close(self) -> None:
+        self._connection.free()

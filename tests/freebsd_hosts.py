@@ -158,8 +158,8 @@ def base_openssl(line: tuple[int, int], machine: str) -> dict[tuple[str, str], A
         ("resolve", "/usr/lib"): Attempt.ran("/usr/lib"),
         ("names", "/lib"): Attempt.ran([]),
         ("names", "/usr/lib"): Attempt.ran(["libssl.so", f"libssl.so.{number}"]),
-        ("probe", "ktlsctl.libssl:python {}"): Attempt.ran(encode(PythonAnswer(absent="no Python was recorded"))),
-        ("probe", f'ktlsctl.libssl:probe {{"path": "{path}"}}'): Attempt.ran(encode(answer)),
+        ("probe", "ktlsctl.libsslprobe:python {}"): Attempt.ran(encode(PythonAnswer(absent="no Python was recorded"))),
+        ("probe", f'ktlsctl.libsslprobe:probe {{"path": "{path}"}}'): Attempt.ran(encode(answer)),
     }
     found |= {("resolve", f"/usr/lib/{name}"): Attempt.ran(path) for name in ("libssl.so", f"libssl.so.{number}")}
     return found

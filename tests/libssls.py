@@ -124,8 +124,8 @@ def freebsd_system(line: tuple[int, int], *, ktls: bool = True) -> dict[tuple[st
         ("resolve", "/usr/lib"): Attempt.ran("/usr/lib"),
         ("names", "/usr/lib"): Attempt.ran([name]),
         ("resolve", path): Attempt.ran(path),
-        ("probe", f"ktlsctl.libssl:probe {json.dumps({'path': path})}"): Attempt.ran(encode(said)),
-        ("probe", "ktlsctl.libssl:python {}"): Attempt.ran({"ssl": module}),
+        ("probe", f"ktlsctl.libsslprobe:probe {json.dumps({'path': path})}"): Attempt.ran(encode(said)),
+        ("probe", "ktlsctl.libsslprobe:python {}"): Attempt.ran({"ssl": module}),
     }
 
 
@@ -143,7 +143,7 @@ def option(path: str) -> bool:
 
 def _wants(libssl: Libssl, file: str) -> int:
     """Two bits each, server's in front: 0 no context, 1 off, 2 on."""
-    from ktlsctl.libssl import Unusable
+    from ktlsctl.libsslfile import Unusable
 
     os.environ["OPENSSL_CONF"] = file
     try:

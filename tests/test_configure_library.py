@@ -128,7 +128,7 @@ def test_after_the_change_the_library_itself_is_asked(answer: Attempt[Any], said
 
     class Host(CapturedHost):
         def begin(self, target: str, argument: Any, timeout: float) -> Any:
-            assert (target, argument["config"]) == ("ktlsctl.libssl:wants", CONF)
+            assert (target, argument["config"]) == ("ktlsctl.libsslprobe:wants", CONF)
             return Pending()
 
     host = Host(About(Os.LINUX, "6.1", "x86_64", True), {})

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktlsctl import libssl, openssl
+from ktlsctl import libssl, libsslfile, openssl
 from ktlsctl.child import Probe, Running
 from ktlsctl.ciphers import SUITES
 from ktlsctl.codec import decode, encode
@@ -35,7 +35,7 @@ def ask(path: str, timeout: float = 20.0, **environment: str) -> Answer:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        said = Running(Probe("ktlsctl.libssl:probe", {"path": path}, timeout)).answer()
+        said = Running(Probe("ktlsctl.libsslprobe:probe", {"path": path}, timeout)).answer()
     assert said.value is not None, said.reason
     return decode(Answer, said.value)
 
@@ -102,7 +102,7 @@ def test_the_private_libssl_of_a_wheel_is_built_without_ktls_and_uses_its_own_li
 
 def test_the_probe_opens_no_socket_and_connects_to_nothing(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    code = f"from ktlsctl import libssl; assert libssl.probe({{'path': {SYSTEM!r}}})['suites']"
+    code = f"from ktlsctl import libsslprobe; assert libsslprobe.probe({{'path': {SYSTEM!r}}})['suites']"
     subprocess.run(
         ["strace", "-f", "-o", trace, "-e", "trace=%network,openat", sys.executable, "-c", code],
         check=True,
@@ -114,7 +114,7 @@ def test_the_probe_opens_no_socket_and_connects_to_nothing(tmp_path: Path) -> No
 
 
 def test_the_child_starts_without_what_would_cost_more_than_the_handshakes() -> None:
-    program = "import sys, ktlsctl.libssl as m; print(*sys.modules)"
+    program = "import sys, ktlsctl.libsslprobe as m; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}; {program}"],
         capture_output=True,
@@ -222,9 +222,9 @@ def test_the_strings_of_a_file_with_the_record_layer_linked_into_it_are_found(tm
     file.write_bytes(
         b"OpenSSL \0OpenSSL 3 is here\0" + pad + b"\0OpenSSL 3.5.4 30 Sep 2025\0" + pad + b"ssl/ktls_meth.c\0"
     )
-    assert libssl.signs(str(file)) == ("OpenSSL 3.5.4 30 Sep 2025", True)
+    assert libsslfile.signs(str(file)) == ("OpenSSL 3.5.4 30 Sep 2025", True)
     file.write_bytes(b"\0ktls_reset\0OpenSSL 3.0.13 30 Jan 2024")
-    assert libssl.signs(str(file)) == ("", False)
+    assert libsslfile.signs(str(file)) == ("", False)
 
 
 # ---- files that are none
@@ -317,7 +317,7 @@ def test_a_file_that_this_user_may_not_read_is_denied_and_not_missing() -> None:
         os.chmod(folder, 0o755)
         path = os.path.join(folder, "libssl.so.3")
         shutil.copy(SYSTEM, path)
-        libssl.examine(path)  # imports what it needs while it may
+        libsslfile.examine(path)  # imports what it needs while it may
         os.chmod(path, 0)
         child = os.fork()
         if child == 0:
@@ -326,8 +326,8 @@ def test_a_file_that_this_user_may_not_read_is_denied_and_not_missing() -> None:
                 if os.geteuid() == 0:  # root may read everything: be nobody
                     os.setresgid(65534, 65534, 65534)
                     os.setresuid(65534, 65534, 65534)
-                libssl.examine(path)
-            except libssl.Unusable as error:
+                libsslfile.examine(path)
+            except libsslfile.Unusable as error:
                 status = 0 if error.fault == Fault.DENIED.value else 2
             finally:
                 os._exit(status)
@@ -434,11 +434,11 @@ class Machine:
         self._answers["resolve", path] = Attempt.ran(path)
         if said is not None:
             attempt = Attempt.ran(encode(said)) if isinstance(said, Answer) else said
-            self._answers["probe", f"ktlsctl.libssl:probe {json.dumps({'path': path})}"] = attempt
+            self._answers["probe", f"ktlsctl.libsslprobe:probe {json.dumps({'path': path})}"] = attempt
         return self
 
     def python(self, **said: Any) -> Machine:
-        self._answers["probe", "ktlsctl.libssl:python {}"] = Attempt.ran({"absent": "no _ssl", **said})
+        self._answers["probe", "ktlsctl.libsslprobe:python {}"] = Attempt.ran({"absent": "no _ssl", **said})
         return self
 
     def file(self, path: str, content: str) -> Machine:

@@ -183,7 +183,7 @@ def test_this_machines_own_file_is_switched_on_and_back_to_the_same_bytes(oracle
 def test_a_library_is_asked_about_a_file_that_it_does_not_use_yet(library: str, tmp_path: Path) -> None:
     def wants(config: Path | None) -> dict[str, object]:
         argument = {"path": library, "config": None if config is None else str(config)}
-        said = Running(Probe("ktlsctl.libssl:wants", argument, 20.0)).answer().value
+        said = Running(Probe("ktlsctl.libsslprobe:wants", argument, 20.0)).answer().value
         assert isinstance(said, dict)
         return said
 

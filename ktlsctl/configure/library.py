@@ -119,7 +119,7 @@ def look(host: Host, facts: Facts, wishes: Wishes) -> Callable[[Change], str]:
         if change.scope is not Scope.LIBRARY or not wishes.on or facts.library is None:
             return ""
         asked = {"path": facts.library.path, "config": change.target}
-        attempt = host.begin("ktlsctl.libssl:wants", asked, _PATIENCE).answer()
+        attempt = host.begin("ktlsctl.libsslprobe:wants", asked, _PATIENCE).answer()
         answer = attempt.value if isinstance(attempt.value, dict) else {}
         if answer.get("server") is True:
             return ""

@@ -24,7 +24,7 @@ PATIENCE = 10.0
 #: Children at work at the same time: each takes memory, and each one's deadline runs from its start.
 _AT_ONCE = 4
 
-_PROBE, _PYTHON = "ktlsctl.libssl:probe", "ktlsctl.libssl:python"
+_PROBE, _PYTHON = "ktlsctl.libsslprobe:probe", "ktlsctl.libsslprobe:python"
 
 
 class Role(StrEnum):

@@ -213,8 +213,8 @@ def _by_memory(ground: Ground) -> Move:
     payload = ground.noise(SIZE)
     stream = Stream(payload)
     calls, copied = [0, 0], 0
-    server = Memory(ground.contexts[0], ground.version, ground.suite)
-    client = Memory(ground.contexts[1], ground.version, ground.suite)
+    server: Memory = ground.closing(Memory(ground.contexts[0], ground.version, ground.suite))
+    client: Memory = ground.closing(Memory(ground.contexts[1], ground.version, ground.suite))
     while not all([client.handshake(), server.handshake()]) and ground.deadline.left > 0:
         server.put(client.take())
         client.put(server.take())

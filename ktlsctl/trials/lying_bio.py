@@ -9,16 +9,13 @@ from ktlsctl.libssl import (
     BIO_CTRL_GET_KTLS_RECV,
     BIO_CTRL_GET_KTLS_SEND,
     BIO_CTRL_SET_KTLS,
-    MESSAGES,
-    End,
     Libssl,
     TlsError,
-    Watcher,
-    exchange,
     ffi,
 )
 from ktlsctl.scenarios.lying_bio import Facts
 from ktlsctl.trials.ground import Ground
+from ktlsctl.watcher import MESSAGES, End, Watcher, exchange
 
 
 class Liar(Watcher):
