@@ -244,6 +244,8 @@ def test_all_tests_that_share_a_guest_go_to_one_worker_and_others_to_any(request
         assert isinstance(item, pytest.Function)
         if "lab_guest" in item.fixturenames:
             assert group(item.nodeid) == str(item.callspec.params["lab_guest"])
+        elif item.module.__name__ == "tests.test_enable_in_lab":
+            assert group(item.nodeid) == f"tests/test_enable_in_lab.py {item.callspec.params['seen']}"
         elif not item.get_closest_marker("lab"):
             assert group(item.nodeid) == item.nodeid
 
