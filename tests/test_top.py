@@ -157,6 +157,8 @@ class Terminal:
     def __init__(self, *arguments: str, term: str = "xterm") -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            # A shell's background job ignores it, and so do those that it starts.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             environment = {**os.environ, "TERM": term, "LINES": "", "COLUMNS": ""}
             for name in ("LINES", "COLUMNS"):
                 del environment[name]
@@ -191,9 +193,14 @@ class Terminal:
         os.write(self.fd, keys)
 
     def status(self) -> int:
-        """Reads what is left, so that the child cannot block, and waits for its end."""
+        """Reads what is left, so that the child cannot block, and waits for its end; a minute is a hanging test's."""
         with contextlib.suppress(OSError):
-            while data := os.read(self.fd, 65536):
+            while True:
+                ready, _, _ = select.select([self.fd], [], [], 60)
+                assert ready, f"it does not end: {self.screen.display}"
+                data = os.read(self.fd, 65536)
+                if not data:
+                    break
                 self.written += data
                 self.stream.feed(data)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
