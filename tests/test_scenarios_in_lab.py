@@ -54,13 +54,9 @@ def ready(lab_guest: Guest) -> Iterator[Guest]:
     lab_guest.run("modprobe -r tls")
 
 
-#: Over OpenSSL's own socket BIO where most goes wrong; over io_uring everywhere.
 @pytest.mark.parametrize(
     ("lab_guest", "way"),
-    [
-        *(pytest.param(host, "io_uring", id=f"{host.name}-io_uring") for host in HOSTS),
-        pytest.param(DEBIAN12, "socket", id="debian12-socket"),
-    ],
+    [pytest.param(host, way, id=f"{host.name}-{way}") for host in HOSTS for way in ("io_uring", "socket")],
     indirect=["lab_guest"],
 )
 def test_every_scenario_ends_as_this_host_is_known_to(ready: Guest, way: str) -> None:
