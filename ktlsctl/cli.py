@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -102,6 +103,19 @@ def run(arguments: list[str]) -> ExitStatus:
         )
 
 
+def _open_streams() -> None:
+    """Standard streams that the caller closed lead nowhere: Python has none for them, and the next file that is opened
+    would get the number."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", encoding="utf-8", closefd=False))
+
+
 def main() -> NoReturn:
     """The console script."""
+    _open_streams()
     sys.exit(run(sys.argv[1:]))

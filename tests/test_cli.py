@@ -315,3 +315,21 @@ def test_the_default_format_is_text_and_not_nothing() -> None:
     assert parameters["form"].default == "text"
     assert [p.opts for p in parameters.values()].count(["--json"]) == 1
     assert parameters["as_json"].opts == ["--json"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", [f"check --from {HEALTHY} --output {{}}", "schema"])
+def test_a_stream_that_the_caller_closed_is_no_error(tmp_path: Path, command: str, closed: str) -> None:
+    file = tmp_path / "report"
+    line = f"{sys.executable} -m ktlsctl {command.format(file)} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "AttributeError" not in done.stdout + done.stderr
+    assert file.exists() is ("--output" in command)
+
+
+@pytest.mark.parametrize("arguments", [("stats", "--watch"), ("top", "--interval"), ("selftest", "--timeout")])
+def test_what_is_no_number_of_seconds_is_refused(arguments: tuple[str, str]) -> None:
+    done = ktlsctl(*arguments, "nan")
+    assert done.returncode == 3
+    assert "nan is no number of seconds" in done.stderr

@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Seconds(click.FloatRange):
+    """A time span.  FloatRange lets NaN pass, which is in no range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
 
 
 def debug_option(command: Command) -> Command:
@@ -34,7 +45,7 @@ def watch_option(command: Command) -> Command:
     return click.option(
         "--watch",
         metavar="[S]",
-        type=click.FloatRange(0.1, 86400),
+        type=Seconds(0.1, 86400),
         is_flag=False,
         flag_value=2.0,
         help="Print again every S seconds (2 if not given) until interrupted.",

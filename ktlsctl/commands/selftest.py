@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ktlsctl.commands.options import debug_option, not_both, report_options
+from ktlsctl.commands.options import Seconds, debug_option, not_both, report_options
 from ktlsctl.commands.output import ExitStatus, deliver, exit_status, progress, wants_color
 from ktlsctl.commands.reports import live_host, rendered
 
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     metavar="S",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=20.0,
     show_default=True,
     help="Seconds that one session may take.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ktlsctl.commands.options import color_option, debug_option, watch_option
+from ktlsctl.commands.options import Seconds, color_option, debug_option, watch_option
 from ktlsctl.commands.output import ExitStatus, Failure, wants_color
 from ktlsctl.commands.reports import live_host, show_again
 
@@ -141,7 +141,7 @@ def _show_sessions(once: Callable[[], Report], watch: float | None, as_json: boo
 @click.option(
     "--interval",
     metavar="S",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=2.0,
     show_default=True,
     help="Seconds between two looks.",
