@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import shlex
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -154,6 +155,16 @@ class Wishes:
         if scope is Scope.LIBRARY:
             return self.library is not None
         return self.now if scope is Scope.NOW else self.persist
+
+
+def below(root: str, path: str) -> str:
+    """A path inside a root as somebody outside of it has to type it."""
+    return path if root == "/" else f"{root.rstrip('/')}{path}"
+
+
+def undo_command(run: int, root: str) -> str:
+    """What puts a run back: the journal of another root lies in that root."""
+    return f"ktlsctl undo {run}" if root == "/" else f"ktlsctl undo {run} {shlex.quote(f'--root={root}')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Whether the library is one of those is tried where the kernel carries a session 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ktlsctl import advisories
@@ -115,6 +115,29 @@ def inventory(host: Host, library: Library) -> Inventory:
     if library.built_with_ktls is Tri.NO:
         return Inventory()
     return judge(installed.gather(host, library.path), library, *_tried(host, library))
+
+
+def merged(inventories: Iterable[Inventory]) -> Inventory:
+    """What a switch that several libraries read would hurt: each kind of program once, with all its places."""
+    found: dict[str, Endangered] = {}
+    unjudged: list[str] = []
+    unseen: list[str] = []
+    for each in inventories:
+        for program in each.endangered:
+            found[program.name] = _both(found.get(program.name, program), program)
+        unjudged += each.unjudged
+        unseen += each.unseen
+    return Inventory(tuple(found.values()), installed.unique(unjudged), installed.unique(unseen))
+
+
+def _both(one: Endangered, other: Endangered) -> Endangered:
+    """The worse of two, with the places of both."""
+    worse = other if one.certainty is not Certainty.PROVED and other.certainty is Certainty.PROVED else one
+    return replace(
+        worse,
+        installed=installed.unique((*one.installed, *other.installed)),
+        running=installed.unique((*one.running, *other.running)),
+    )
 
 
 #: The defect is the library's, whatever the cipher.

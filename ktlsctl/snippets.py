@@ -58,6 +58,8 @@ class Snippet:
     since: Release | None
     version: tuple[tuple[str, ...], ...]
     pattern: str
+    #: what the release does not tell, where more than the release decides
+    untold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ SNIPPETS = (
         "nginx",
         "nginx 1.21.4 or later with OpenSSL 3.0 or later that was built with kernel TLS",
         "nginx.conf, in the http block, or in a server block: one there replaces those of the http block",
-        "ssl_conf_command Options KTLS;\nsendfile on;\n",
+        "ssl_conf_command Options KTLS;\n",
         "ssl_conf_command Options -KTLS;\n",
         (
             Step("nginx -t", "the file is right; nginx -s reload uses it"),
@@ -108,6 +110,7 @@ SNIPPETS = (
         (
             "files are sent with SSL_sendfile over HTTP/1 only; HTTP/2, and what is proxied or compressed, is still"
             " encrypted by the kernel; HTTP/3 never is",
+            "files need `sendfile on;` in the http block: distributions' nginx.conf has it, and nginx takes no second",
             "it concerns every site of the server, or with a server block its own",
         ),
         (1, 21, 4),
@@ -135,7 +138,7 @@ SNIPPETS = (
         ),
         (3, 3),
         (("haproxy", "-v"),),
-        r"HAProxy version (?P<release>\d+\.\d+(?:\.\d+)?)",
+        r"HA-?Proxy version (?P<release>\d+\.\d+(?:\.\d+)?)",
     ),
     Snippet(
         "apache",
@@ -182,7 +185,7 @@ SNIPPETS = (
         ("5.68 is the oldest release that was tried", _MOVING),
         (5, 68),
         (("stunnel", "-version"), ("stunnel4", "-version")),
-        r"stunnel (?P<release>\d+\.\d+)(?:[\s\S]*?[Rr]unning +with (?P<openssl>OpenSSL [\d.]+))?",
+        r"stunnel (?P<release>\d+\.\d+)(?:[\s\S]*?[Rr]unning +with (?P<openssl>(?:Open|Libre)SSL [\d.]+))?",
     ),
     Snippet(
         "python",
@@ -206,7 +209,7 @@ SNIPPETS = (
         ),
         (3, 8),
         (("python3", "-I", "-c", "import ssl, sys; print(sys.version.split()[0], ssl.OPENSSL_VERSION)"),),
-        r"(?P<release>\d+\.\d+\.\d+)\S* (?P<openssl>OpenSSL [\d.]+)?",
+        r"(?P<release>\d+\.\d+\.\d+)\S* (?P<openssl>(?:Open|Libre)SSL [\d.]+)?",
     ),
     Snippet(
         "gnutls",
@@ -232,6 +235,7 @@ SNIPPETS = (
         (3, 7, 3),
         (("gnutls-cli", "--version"),),
         r"gnutls-cli (?P<release>\d+\.\d+\.\d+)",
+        "whether it was built with kernel TLS has to be looked up: see below",
     ),
     Snippet(
         "postgresql",
@@ -278,7 +282,11 @@ def _judged(snippet: Snippet, release: str, openssl: str | None = None) -> Found
         return Found(Standing.NEVER, release, "no release can")
     if tuple(int(part) for part in release.split(".")) < snippet.since:
         return Found(Standing.TOO_OLD, release, f"{'.'.join(map(str, snippet.since))} is the first that can")
+    if (openssl or "").startswith("LibreSSL"):
+        return Found(Standing.NEVER, release, f"it uses {openssl}, which has no kernel TLS")
     version = advisories.openssl_version(openssl or "")
+    if version is not None and version < advisories.parse("3.0"):
+        return Found(Standing.TOO_OLD, release, f"it uses {openssl}, and OpenSSL 3.0 is the first that can")
     if version is not None and advisories.named(advisories.MOVING_BUFFER).concerns(version):
         return Found(Standing.HARMFUL, release, f"with {openssl} it sends wrong data under kernel TLS")
-    return Found(Standing.READY, release)
+    return Found(Standing.UNKNOWN if snippet.untold else Standing.READY, release, snippet.untold)

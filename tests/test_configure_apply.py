@@ -27,7 +27,7 @@ from ktlsctl.configure.files import FileProblem
 from ktlsctl.configure.journal import Busy, Journal, JournalError, RunState
 from ktlsctl.configure.past import past_runs
 from ktlsctl.configure.roots import Root, RootHost
-from ktlsctl.host import CapturedHost, Ran
+from ktlsctl.host import READ_LIMIT, CapturedHost, Ran
 from ktlsctl.model import About, Attempt, Os, Status
 from tests.stepping import killed_at
 from tests.trees import tree
@@ -285,10 +285,22 @@ def test_a_file_that_a_later_run_changed_is_left_and_that_run_is_named(tmp_path:
     bench.edits = {"/etc/a": (b"2", b"3")}
     bench.apply()
     (obstacle,) = bench.undo(1).plan.obstacles
-    assert obstacle.remedy[0].command == "ktlsctl undo 2"
+    assert obstacle.remedy[0].command == f"ktlsctl undo 2 --root={bench.path}"
     bench.undo(2)
     bench.undo(1)
     assert (bench.path / "etc/a").read_bytes() == b"1"
+
+
+def test_an_earlier_run_is_not_undone_before_a_later_one_that_took_its_file_away(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "root", {"/etc/a": (None, b"1")})
+    bench.apply()
+    bench.edits = {"/etc/a": (b"1", None)}
+    bench.apply()
+    assert verdict(bench.undo(1)).status is Status.CRITICAL
+    assert bench.standings() == [RunStanding.DONE, RunStanding.DONE]
+    bench.undo(2)
+    assert verdict(bench.undo(1)).status is Status.OK
+    assert not (bench.path / "etc/a").exists()
 
 
 def test_a_file_removed_by_somebody_else_is_not_made_again(tmp_path: Path) -> None:
@@ -482,6 +494,63 @@ def test_a_file_that_cannot_be_replaced_is_one_sentence_and_the_others_are_writt
     assert verdict(bench.undo()).status is Status.OK
 
 
+def test_undo_works_where_a_read_only_mount_refuses_to_remove_what_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path / "root", {"/etc/a": (None, b"1")})
+    bench.apply()
+    unlink = os.unlink
+
+    def refuse(name: str, *, dir_fd: int) -> None:
+        try:
+            os.stat(name, dir_fd=dir_fd)
+        except FileNotFoundError:
+            if name.endswith(".ktlsctl-1"):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from None
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    outcome = bench.undo()
+    assert (verdict(outcome).status, outcome.notices) == (Status.OK, ())
+
+
+def test_litter_that_cannot_be_removed_is_told_and_does_not_keep_undo_from_its_work(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "root", {"/etc/a": (None, b"1")})
+    bench.apply()
+    (bench.path / "etc/.a.ktlsctl-1").mkdir()
+    outcome = bench.undo()
+    assert verdict(outcome).status is Status.OK
+    assert ".a.ktlsctl-1" in outcome.notices[0]
+
+
+def test_an_undo_of_which_a_step_failed_is_not_called_interrupted_and_can_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path / "root", {"/etc/a": (None, b"1")})
+    bench.apply()
+    unlink = os.unlink
+
+    def refuse(name: str, *, dir_fd: int) -> None:
+        if name == "a":
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert verdict(bench.undo()).status is Status.CRITICAL
+    assert bench.standings() == [RunStanding.DONE]
+    monkeypatch.undo()
+    assert verdict(bench.undo()).status is Status.OK
+    assert bench.standings() == [RunStanding.UNDONE]
+
+
+def test_a_run_too_large_for_the_journal_to_read_again_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "root", {"/etc/a": (b"1", b"x" * READ_LIMIT)})
+    with pytest.raises(JournalError, match="make the files that it would change smaller"):
+        bench.apply()
+    assert (bench.path / "etc/a").read_bytes() == b"1"
+    assert bench.standings() == []
+
+
 # --- the running kernel ---------------------------------------------------------------------------------------------
 
 
@@ -549,6 +618,18 @@ def test_a_switch_that_somebody_else_turned_since_is_left(tmp_path: Path) -> Non
     outcome = _untold(kernel, tmp_path)
     assert "neither what it was" in outcome.plan.obstacles[0].summary
     assert kernel.values["a"] == "7"
+
+
+def test_a_switch_that_a_later_run_turned_back_waits_for_that_run(tmp_path: Path) -> None:
+    kernel = Kernel(a="0")
+    _turns(kernel, tmp_path, Turn("a", "0", "1"))
+    _turns(kernel, tmp_path, Turn("a", "1", "0"))
+    root = Root(str(tmp_path))
+    runs = Journal(root, Os.FREEBSD).runs()
+    undoing = planner.plan(runs[0], runs, kernel, root)  # type: ignore[arg-type]
+    root.close()
+    assert not undoing.complete
+    assert undoing.plan.obstacles[0].remedy[0].command == f"ktlsctl undo 2 --root={tmp_path}"
 
 
 def test_a_switch_that_says_it_was_turned_and_was_not_is_a_failure(tmp_path: Path) -> None:

@@ -127,6 +127,40 @@ def test_json_never_asks_and_tells_before_and_after(image: Path) -> None:
     assert run_json("undo", "--root", str(image), "--yes")[0] == 0
 
 
+def test_a_root_that_only_reads_back_as_slash_is_not_taken_for_this_host(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc/PID/root of a container does."""
+    run_cli("enable", "--root", str(image), "--yes")
+    monkeypatch.setattr(os.path, "realpath", lambda path, **_: "/")
+    assert [r["id"] for r in run_json("history", "--root", str(image))[1]["runs"]] == [1]
+    assert run_json("undo", "--root", str(image))[1]["plan"]["command"] == "undo 1"
+    assert run_cli("enable", "--root", str(image), "--now")[0] == 3
+
+
+def test_this_hosts_own_root_by_another_name_is_this_host(on: Callable[[LinuxHost], None], tmp_path: Path) -> None:
+    on(BARE)
+    (tmp_path / "here").symlink_to("/")
+    assert "load the tls module" in run_cli("enable", "--root", str(tmp_path / "here"), "--now")[1]
+
+
+def test_commands_for_another_root_name_it(image: Path) -> None:
+    run_cli("enable", "--root", str(image), "--yes")
+    run_cli("disable", "--root", str(image), "--yes")
+    (obstacle, *_) = run_json("undo", "1", "--root", str(image))[1]["obstacles"]
+    assert obstacle["remedy"][0]["command"] == f"ktlsctl undo 2 --root={image}"
+
+
+@pytest.mark.parametrize("command", ["enable", "disable"])
+def test_a_configuration_that_only_this_environment_names_is_not_edited(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENSSL_CONF", str(tmp_path / "mine.cnf"))
+    status, document = run_json(command, "--library")
+    assert (status, document["changes"]) == (3, [])
+    assert "OPENSSL_CONF is set here" in document["errors"][0]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -250,6 +284,17 @@ def test_a_diff_is_one_that_patch_takes(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == after
 
 
+def test_a_diff_keeps_the_white_space_that_patch_compares(tmp_path: Path) -> None:
+    before, after = b"a\tb\r\nc\td\r\n", b"a\tb\r\nc\te\r\n"
+    wanted = proposed(Plan("enable", (Scope.BOOT,), (replace(EDIT, edit=FileEdit("/f", before, after)),)))
+    text = plan_text.render(wanted, diff=True)
+    (tmp_path / "f").write_bytes(before)
+    diff = text[text.index("--- a/f") : text.index("\n\nResult")] + "\n"
+    subprocess.run(["patch", "-p1", "--binary"], cwd=tmp_path, input=diff.encode(), check=True, capture_output=True)
+    assert (tmp_path / "f").read_bytes() == after
+    assert "\r" not in plan_text.render(wanted, diff=True, terminal=True)
+
+
 def test_a_password_beside_the_changed_line_of_an_openssl_cnf_is_not_shown() -> None:
     edit = FileEdit("/etc/ssl/openssl.cnf", b"input_password = secret\n[s]\n", b"input_password = secret\nx = 1\n[s]\n")
     change = Change("library.x", Scope.LIBRARY, Kind.FILE, "edit", edit)
@@ -305,6 +350,19 @@ def test_check_fix_shows_the_plan_for_what_was_found_and_changes_nothing_without
     assert json.dumps(document["plan"]["notices"]) == "[]"
 
 
+def test_check_fix_says_in_its_document_why_nothing_was_carried_out(on: Callable[[LinuxHost], None]) -> None:
+    on(BARE.but(privileged=False))
+    status, document = run_json("check", "--fix", "--yes")
+    assert status == 3
+    assert "ktlsctl check --fix --yes" in document["errors"][0]
+
+
+def test_check_fix_honours_fail_on(on: Callable[[LinuxHost], None]) -> None:
+    on(BARE)
+    assert run_json("check", "--fix")[0] != 0
+    assert run_json("check", "--fix", "--fail-on", "never")[0] == 0
+
+
 # --- the contract ---------------------------------------------------------------------------------------------------
 
 
@@ -341,9 +399,11 @@ _ENUMS: tuple[tuple[str, type[StrEnum]], ...] = (
 def test_an_interrupted_run_is_told_by_every_command_and_cleared_by_undo(image: Path) -> None:
     assert killed_at(30, lambda: run_cli("enable", "--root", str(image), "--yes"))
     _, out, _ = run_cli("history", "--root", str(image))
-    assert "Run 1 was interrupted: ktlsctl undo 1 puts back what was." in out
+    assert f"Run 1 was interrupted: ktlsctl undo 1 --root={image} puts back what was." in out
     for command in ("enable", "disable"):
-        assert "run 1 (ktlsctl enable" in "".join(run_json(command, "--root", str(image))[1]["plan"]["notices"])
+        notices = "".join(run_json(command, "--root", str(image))[1]["plan"]["notices"])
+        assert "run 1 (ktlsctl enable" in notices
+        assert f"ktlsctl undo 1 --root={image} puts back" in notices
     assert run_json("history", "--root", str(image))[1]["runs"][0]["state"] == "interrupted"
     assert run_cli("undo", "--root", str(image), "--yes")[0] == 0
     assert not (image / "etc/modules-load.d").exists()

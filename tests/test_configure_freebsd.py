@@ -242,12 +242,44 @@ def test_a_13_image_without_the_module_file_is_not_told_to_load_it(tmp_path: Pat
     assert (root / "boot/loader.conf").read_text() == LOADER_CONF
 
 
+@pytest.mark.parametrize("absent", [False, True])
+def test_a_13_image_without_a_kernel_is_told_that_its_backend_cannot_be_seen(tmp_path: Path, absent: bool) -> None:
+    root = installed(tmp_path / "root", "13.2-RELEASE", module=True)
+    if absent:
+        (root / "boot/kernel").rename(root / "boot/kernel.old")
+    status, out, _ = run_cli("enable", "--root", str(root), "--yes")
+    assert (status, "whether ktls_ocf has to be loaded cannot be seen" in " ".join(out.split())) == (absent, absent)
+
+
+@pytest.mark.parametrize(
+    ("release", "has"),
+    [
+        ("14.3-RELEASE-p20", False),
+        ("14.4-RELEASE-p9", False),
+        ("14.4-RELEASE-p10", True),
+        ("14.5-RELEASE", False),
+        ("14.6-RELEASE", True),
+        ("15.0-RELEASE-p14", True),
+        ("15.1-RELEASE-p3", False),
+        ("15.1-RELEASE-p4", True),
+        ("15.1-STABLE", True),
+        ("13.5-RELEASE-p9", False),
+    ],
+)
+def test_an_image_whose_kernel_has_no_switch_for_receiving_is_told_so(tmp_path: Path, release: str, has: bool) -> None:
+    root = installed(tmp_path / "root", release, module=False)
+    status, out, _ = run_cli("disable", "--rx-only", "--root", str(root))
+    assert status == (1 if has else 2)
+    assert ("this kernel has no kern.ipc.tls.rx_enable" in out) is not has
+    assert (f"freebsd-update -b {root} fetch install" in out) is not has
+
+
 def test_an_upgraded_image_that_still_loads_the_module_is_told_of_the_stale_line(tmp_path: Path) -> None:
     root = installed(tmp_path / "root", "14.3-RELEASE", module=False)
     with (root / "boot/loader.conf").open("a") as file:
         file.write('ktls_ocf_load="YES"\n')
     _, out, _ = run_cli("enable", "--root", str(root))
-    assert "sysrc -f /boot/loader.conf -x ktls_ocf_load" in out
+    assert f"sysrc -f {root}/boot/loader.conf -x ktls_ocf_load" in out
 
 
 def test_a_linked_sysctl_conf_stays_a_link_and_leads_nowhere_outside(tmp_path: Path) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ktlsctl import endangered, openssl
 from ktlsctl.changes import Change, Obstacle, Scope, Wishes
 from ktlsctl.configure import library
 from ktlsctl.configure.library import Facts
 from ktlsctl.endangered import Endangered, Inventory
 from ktlsctl.host import CapturedHost
-from ktlsctl.model import About, Attempt, Certainty, Library, Os, Outcome, Remedy, Status, Tri
+from ktlsctl.model import About, Attempt, Certainty, Direction, Library, LibraryReport, Os, Outcome, Remedy, Status, Tri
 from ktlsctl.opensslcnf_edit import Edited, Refused, disable_ktls, enable_ktls
 from ktlsctl.opensslcnf_edit import Obstacle as WhyNot
 
@@ -110,6 +112,31 @@ def test_a_name_that_leads_to_no_library_is_refused_and_not_taken_for_another() 
     assert found.library is None
     (refusal,) = library.refusals(found, wishes)
     assert "/no/such" in refusal
+
+
+def test_every_library_that_reads_the_same_file_is_asked_who_is_hurt(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = replace(LIBRARY, path="/opt/libssl.so.3", roles=("named",), config_file="/opt/openssl.cnf")
+    other = replace(LIBRARY, path="/other/libssl.so.3", config_file="/other/openssl.cnf")
+    report = LibraryReport((), (LIBRARY, mine, other), 1)
+    monkeypatch.setattr(openssl, "begin", lambda *_: SimpleNamespace(facts=lambda: None))
+    monkeypatch.setattr(openssl, "judge", lambda *_: report)
+    hurt = {LIBRARY.path: (PYTHON,), other.path: (replace(PYTHON, name="libpq"),)}
+    monkeypatch.setattr(endangered, "inventory", lambda _, one: Inventory(hurt.get(one.path, ())))
+    # the configuration of the library at PATH is a link to the system's
+    answers: dict[tuple[str, str], Attempt[Any]] = {("resolve", p): Attempt.ran(CONF) for p in (CONF, mine.config_file)}
+    answers["resolve", other.config_file] = Attempt.ran(other.config_file)
+    host = CapturedHost(About(Os.LINUX, "6.1", "x86_64", True), answers, otherwise=Outcome.ABSENT)
+    found = library.gather(host, replace(ON, library=mine.path))
+    assert found.inventory == Inventory((PYTHON,))
+    (change,) = changes(found, replace(ON, library=mine.path))
+    assert change.summary.endswith(f"that uses {mine.path} or {LIBRARY.path}")
+
+
+@pytest.mark.parametrize("wishes", [ON, OFF], ids=["on", "off"])
+def test_one_direction_is_not_to_be_had_of_an_openssl_cnf(wishes: Wishes) -> None:
+    one = replace(wishes, only=Direction.RX)
+    assert changes(facts(on=wishes.on), one) == []
+    assert "True openssl.cnf has no switch for one direction" in obstacles(facts(on=wishes.on), one)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ktlsctl.changes import FileEdit, Plan, Scope, Turn, Wishes
 from ktlsctl.configure import edits
 from ktlsctl.configure.linux import BLOCK_FILE, LOAD_FILE, held_by
 from ktlsctl.configure.plan import make
-from ktlsctl.facts.modprobe import Directive, parse_modprobe
+from ktlsctl.facts.modprobe import Directive, only_rules, parse_modprobe
 from ktlsctl.model import Direction
 from tests.commands import run_cli
 from tests.linux_hosts import CONTAINER, DEBIAN12, DEBIAN13, DENIED, SID, WITHOUT_TLS, LinuxHost, unloaded
@@ -250,4 +251,38 @@ def test_a_blacklist_in_an_image_is_named(image: Path) -> None:
     (image / "usr/lib/modprobe.d/x.conf").write_text("blacklist tls\n")
     status, out, _ = run_cli("enable", "--root", str(image), "--yes")
     assert status == 1
-    assert "sed -i 1d /usr/lib/modprobe.d/x.conf" in out
+    assert f"sed -i 1d {image}/usr/lib/modprobe.d/x.conf" in out
+
+
+def test_two_foreign_lines_of_a_file_are_removed_by_one_command_and_a_continued_line_as_a_whole(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "a file.conf"
+    text = "options x\nblacklist tls\ninstall tls \\\n  /bin/false\noptions y\nblacklist tls\n"
+    file.write_text(text)
+    wanted = plan(BARE.having({"/etc/modprobe.d/a file.conf": only_rules(text.encode())}))
+    (command,) = [r.command for o in wanted.obstacles if o.scope is Scope.BOOT for r in o.remedy]
+    assert command is not None
+    assert command.endswith(" '/etc/modprobe.d/a file.conf'")
+    subprocess.run(command.replace("/etc/modprobe.d", str(tmp_path)), shell=True, check=True)
+    assert file.read_text() == "options x\noptions y\n"
+
+
+def test_a_continued_line_of_the_tools_own_file_is_taken_away_as_a_whole() -> None:
+    text = b"alias tcp-ulp-tls \\\n  off\noptions bonding max_bonds=2\n"
+    host = DEBIAN13.having({BLOCK_FILE: text})
+    assert files(plan(host))[BLOCK_FILE] == b"options bonding max_bonds=2\n"
+
+
+def test_off_names_the_kernels_command_line_that_loads_the_module() -> None:
+    wanted = plan(BARE.having({"/proc/cmdline": b"quiet modules_load=tls\n"}), OFF)
+    assert "modules_load=tls" in blocking(wanted, Scope.BOOT)
+
+
+def test_off_names_a_foreign_alias_that_defeats_its_block_and_writes_the_block_once() -> None:
+    foreign = {"/etc/modprobe.d/x.conf": b"alias tcp-ulp-tls tls\n"}
+    wanted = plan(BARE.having(foreign), OFF)
+    assert files(wanted) == {BLOCK_FILE: edits.BLOCK_DROP_IN}
+    again = plan(BARE.having({**foreign, BLOCK_FILE: edits.BLOCK_DROP_IN}), OFF)
+    assert files(again) == {}
+    assert "sed -i 1d /etc/modprobe.d/x.conf" in blocking(again, Scope.BOOT)

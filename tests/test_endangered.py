@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
@@ -259,6 +259,24 @@ def test_debian_says_what_is_installed_and_nothing_else_is_kept() -> None:
 
 def ran(stdout: str) -> Attempt[object]:
     return Attempt.ran({"status": 0, "stdout": stdout, "stderr": ""})
+
+
+def test_alpines_database_is_read_and_a_host_without_any_package_manager_is_not_called_empty() -> None:
+    database = b"C:Q1x=\nP:redis\nV:7.2.5-r0\nA:x86_64\nF:usr\nR:P:x\n\nP:busybox\nV:1.36-r1\n"
+    kept = installed.keep_alpine_packages(database)
+    assert kept == b"redis 7.2.5-r0\n"
+    answers: dict[tuple[str, str], Attempt[Any]] = {("read", "/lib/apk/db/installed"): Attempt.ran(kept)}
+    found = installed.gather(CapturedHost(ROCKY, answers, Outcome.ABSENT), LIBSSL)
+    assert found.packages == (Package("redis", "7.2.5-r0"),)
+    bare = installed.gather(CapturedHost(ROCKY, {}, Outcome.ABSENT), LIBSSL)
+    assert "installed packages: neither dpkg, apk nor rpm is here" in bare.unseen
+
+
+def test_what_several_libraries_endanger_is_one_entry_with_the_worse_certainty_and_all_places() -> None:
+    (python,) = judged(Installed(NOTHING, pythons=("/a",))).values()
+    proved = replace(python, certainty=Certainty.PROVED, harm="seen", installed=("/b", "/a"))
+    both = endangered.merged([Inventory((python,), ("x",)), Inventory((proved,), ("x", "y"))])
+    assert both == Inventory((replace(proved, installed=("/a", "/b")),), ("x", "y"))
 
 
 def test_rpm_and_freebsds_pkg_say_it_too() -> None:

@@ -55,6 +55,7 @@ ANSWERS: list[tuple[str, tuple[str, ...], str, Standing, str]] = [
     ("nginx", ("nginx", "-v"), "nginx version: openresty/1.21.4.1\n", Standing.READY, "1.21.4"),
     ("haproxy", ("haproxy", "-v"), "HAProxy version 2.6.12-1+deb12u4 2026/10/17\n", Standing.TOO_OLD, "2.6.12"),
     ("haproxy", ("haproxy", "-v"), "HAProxy version 3.4.7-1 2026/09/01\n", Standing.READY, "3.4.7"),
+    ("haproxy", ("haproxy", "-v"), "HA-Proxy version 2.2.9-2+deb11u7 2026/02/13\n", Standing.TOO_OLD, "2.2.9"),
     ("apache", ("apache2", "-v"), "Server version: Apache/2.4.71 (Debian)\n", Standing.NEVER, "2.4.71"),
     ("apache", ("httpd", "-v"), "Server version: Apache/2.4.62 (Rocky)\n", Standing.NEVER, "2.4.62"),
     ("lighttpd", ("lighttpd", "-v"), "lighttpd/1.4.69 (ssl) - a light server\n", Standing.READY, "1.4.69"),
@@ -63,10 +64,13 @@ ANSWERS: list[tuple[str, tuple[str, ...], str, Standing, str]] = [
     ("stunnel", ("stunnel", "-version"), "stunnel 5.7\nCompiled/running with OpenSSL 3.6.1\n", Standing.TOO_OLD, "5.7"),
     ("stunnel", ("stunnel", "-version"), "stunnel 5.72\nCompiled/running with OpenSSL 3.6.1", Standing.HARMFUL, "5.72"),
     ("stunnel", ("stunnel", "-version"), "stunnel 5.56 on x\n", Standing.TOO_OLD, "5.56"),
+    ("stunnel", ("stunnel", "-version"), STUNNEL.replace("3.0.19", "1.1.1w"), Standing.TOO_OLD, "5.68"),
+    ("python", PYTHON, "3.9.2 OpenSSL 1.1.1w  11 Sep 2023\n", Standing.TOO_OLD, "3.9.2"),
+    ("python", PYTHON, "3.12.1 LibreSSL 3.8.2\n", Standing.NEVER, "3.12.1"),
     ("python", PYTHON, "3.11.2 OpenSSL 3.0.19 27 Jan 2026\n", Standing.HARMFUL, "3.11.2"),
     ("python", PYTHON, "3.13.5 OpenSSL 3.5.7 9 Jun 2026\n", Standing.READY, "3.13.5"),
     ("python", PYTHON, "3.14.0rc2 OpenSSL 4.0.1 9 Jun 2026\n", Standing.READY, "3.14.0"),
-    ("gnutls", ("gnutls-cli", "--version"), "gnutls-cli 3.7.9\n", Standing.READY, "3.7.9"),
+    ("gnutls", ("gnutls-cli", "--version"), "gnutls-cli 3.7.9\n", Standing.UNKNOWN, "3.7.9"),
     ("postgresql", ("psql", "--version"), "psql (PostgreSQL) 15.18 (Debian 15.18-1)\n", Standing.NEVER, "15.18"),
 ]  # fmt: skip
 
@@ -108,6 +112,12 @@ def test_every_program_that_is_told_how_has_its_lines_and_a_way_back() -> None:
 def test_the_command_line_offers_what_there_is() -> None:
     (argument,) = (p for p in cli.commands["snippet"].params if p.name == "application")
     assert list(argument.type.choices) == list(BY_NAME)  # type: ignore[attr-defined]
+
+
+def test_nginxs_lines_repeat_no_directive_of_a_distributions_http_block() -> None:
+    """nginx refuses a second one: Debian's and Fedora's nginx.conf have these, and conf.d stands in the same block."""
+    stock = {"sendfile", "tcp_nopush", "tcp_nodelay", "keepalive_timeout", "types_hash_max_size", "ssl_protocols"}
+    assert stock.isdisjoint(line.split()[0] for line in BY_NAME["nginx"].lines.splitlines())
 
 
 # ---- what is printed
@@ -246,7 +256,7 @@ def nginx(programs: Path, folder: Path, pem: Path, lines: str) -> tuple[list[str
     configuration = folder / "nginx.conf"
     configuration.write_text(
         f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/log;\nevents {{ }}\n"
-        f"http {{ access_log off;\n{temporary}{lines}\n"
+        f"http {{ access_log off; sendfile on;\n{temporary}{lines}\n"
         f"server {{ listen 127.0.0.1:PORT ssl; root {folder};\n"
         f"ssl_certificate {pem}; ssl_certificate_key {pem}; }} }}\n".replace("PORT", str(free_port()))
     )

@@ -88,7 +88,8 @@ def ready(lab_guest: Guest) -> Iterator[Guest]:
 def test_nginx_and_python_get_what_their_snippets_ask_for(ready: Guest) -> None:
     order = {
         "nginx": ready.host.program("/usr/sbin/nginx"),
-        "on": BY_NAME["nginx"].lines,
+        # as in the http block of a distribution's nginx.conf
+        "on": f"sendfile on;\n{BY_NAME['nginx'].lines}",
         "off": BY_NAME["nginx"].off,
         "python": BY_NAME["python"].lines,
     }

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from ktlsctl.commands.configure import Manner, outcome_status, show_outcome, with_plan
+from ktlsctl.commands.configure import Manner, show_outcome, with_plan
 from ktlsctl.commands.options import debug_option, library_option, load_option, not_both, report_options
 from ktlsctl.commands.output import Failure, deliver, exit_status, put, wants_color
 from ktlsctl.commands.reports import live_host, rendered
@@ -79,14 +80,14 @@ def check(
     form = "json" if as_json else form
     painted = wants_color(color, output)
     if fix:
-        return _fix(report, options, Manner(yes, diff, form == "json", painted), quiet, verbose)
+        return _fix(report, options, Manner(yes, diff, form == "json", painted), quiet, verbose, fail_on)
     deliver(rendered(report, form, quiet, verbose, painted), output)
     return exit_status(report.verdict.status, fail_on, bool(report.errors))
 
 
-def _fix(report: Report, options: Options, manner: Manner, quiet: bool, verbose: bool) -> int:
+def _fix(report: Report, options: Options, manner: Manner, quiet: bool, verbose: bool, fail_on: str) -> int:
     """The report, then the plan; after it was carried out the host is judged once more, and that is what counts."""
-    from ktlsctl.changes import Wishes
+    from ktlsctl.changes import Wishes, verdict
 
     if not manner.as_json:
         put(rendered(report, "text", quiet, verbose, manner.color))
@@ -100,8 +101,17 @@ def _fix(report: Report, options: Options, manner: Manner, quiet: bool, verbose:
     if manner.as_json:
         from ktlsctl.render import jsondoc
 
-        put(jsondoc.render(report, outcome))
-    return max(outcome_status((outcome, errors)), exit_status(report.verdict.status, "warning", bool(report.errors)))
+        put(jsondoc.render(_with_errors(report, errors), outcome))
+    judged = verdict(outcome).status
+    return max(exit_status(s, fail_on, bool(e)) for s, e in ((judged, errors), (report.verdict.status, report.errors)))
+
+
+def _with_errors(report: Report, errors: tuple[str, ...]) -> Report:
+    """The report with why its plan was not carried out."""
+    from ktlsctl import probe
+
+    errors = (*report.errors, *errors)
+    return replace(report, errors=errors, verdict=probe.pronounce(report.checks, errors))
 
 
 def _keep_quiet(about: About, outcome: Outcome, errors: tuple[str, ...], manner: Manner) -> None:

@@ -138,7 +138,8 @@ def _configure(
 
     if tx_only and rx_only:
         raise click.UsageError("--tx-only and --rx-only exclude each other")
-    elsewhere = os.path.realpath(root) != "/"
+    root = _chosen(root)
+    elsewhere = root != "/"
     if elsewhere and (now or offload or library is not None):
         raise click.UsageError("--root writes what holds after boot: it excludes --now, --library and --offload")
     if not (now or persist or library is not None):
@@ -151,10 +152,23 @@ def _configure(
         library=library,
         offload=offload,
         despite=despite,
-        root=root if elsewhere else "/",
+        root=root,
     )
     settled = with_plan(wishes, _manner(wishes.root, **manner), show_outcome)
     return outcome_status(settled)
+
+
+def _chosen(root: str) -> str:
+    """The root that is meant, with its full path; "/" for this system's own, by whatever name.
+
+    Compared by what it is: /proc/PID/root of a container is a link that reads back as "/".
+    """
+    try:
+        if os.path.samestat(os.stat(root), os.stat("/")):
+            return "/"
+    except OSError:
+        pass  # opening it says why
+    return os.path.abspath(root)
 
 
 def _manner(root: str, *, yes: bool, diff: bool, as_json: bool, color: str, debug: bool) -> Manner:
@@ -204,7 +218,7 @@ def with_plan(wishes: Wishes, manner: Manner, show: _Show) -> tuple[Outcome, tup
     with _configurable(wishes.root) as (host, root, journal):
         with progress("looking at this host ..."):
             prepared = make(host, wishes)
-        notices = tuple(interruption(run) for run in journal.interrupted())
+        notices = tuple(interruption(run, root) for run in journal.interrupted())
         return _settled(
             proposed(prepared.plan, notices),
             lambda: apply(prepared.plan, wishes.command, host, root, journal, prepared.look),
@@ -277,7 +291,8 @@ def show_outcome(about: About, outcome: Outcome, errors: tuple[str, ...], manner
     else:
         from ktlsctl.render import plan_text
 
-        put(plan_text.render(outcome, root=manner.root, diff=manner.diff, color=manner.color))
+        terminal = sys.stdout.isatty()
+        put(plan_text.render(outcome, root=manner.root, diff=manner.diff, color=manner.color, terminal=terminal))
 
 
 @click.command(short_help="Put back what a run of enable or disable changed.")
@@ -297,7 +312,7 @@ def undo(run: int | None, root: str, **given: Any) -> int:
     from ktlsctl.configure.apply import undo as put_back
     from ktlsctl.configure.journal import RunState
 
-    root = root if os.path.realpath(root) != "/" else "/"
+    root = _chosen(root)
     manner = _manner(root, **given)
     with _configurable(root) as (host, place, journal):
         runs = journal.runs()
@@ -309,7 +324,7 @@ def undo(run: int | None, root: str, **given: Any) -> int:
             show_outcome(host.about, outcome, (), manner)
             return outcome_status((outcome, ()))
         undoing = planner.plan(chosen, runs, host, place)
-        notices = tuple(interruption(r) for r in journal.interrupted() if r.id != chosen.id)
+        notices = tuple(interruption(r, place) for r in journal.interrupted() if r.id != chosen.id)
         if not undoing.steps and (manner.yes or sys.stdin.isatty()):
             # nothing to put back, but the run has to be closed, and what it left half-written to go
             outcome = put_back(undoing, host, place, journal)
@@ -334,7 +349,8 @@ def history(root: str, as_json: bool, debug: bool) -> int:
     """List the runs of enable and disable that the journal knows, newest first."""
     from ktlsctl.configure.past import past_runs
 
-    with _configurable(root if os.path.realpath(root) != "/" else "/") as (host, _, journal):
+    root = _chosen(root)
+    with _configurable(root) as (host, _, journal):
         runs = past_runs(journal)
         if as_json:
             from ktlsctl.render import jsondoc
@@ -343,5 +359,5 @@ def history(root: str, as_json: bool, debug: bool) -> int:
         else:
             from ktlsctl.render import plan_text
 
-            put(plan_text.history(runs))
+            put(plan_text.history(runs, root))
     return ExitStatus.OK

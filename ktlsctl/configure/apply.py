@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from ktlsctl.changes import Change, FileEdit, Kind, Made, Outcome, Plan, State, proposed
+from ktlsctl.changes import Change, FileEdit, Kind, Made, Outcome, Plan, State, proposed, undo_command
 from ktlsctl.configure import runtime
 from ktlsctl.configure.files import (
     FileProblem,
@@ -65,21 +65,20 @@ def undo(undoing: Undoing, host: Host, root: Root, journal: Journal) -> Outcome:
     """
     run = undoing.run
     with journal.locked(f"undo {run.id}"):
-        notices = _settle(journal, root, but=run.id)
-        _clean(run, root)
+        notices = (*_settle(journal, root, but=run.id), *_clean(run, root))
         for step in undoing.steps:
             _unchanged(step, root)
         journal.write(replace(run, state=RunState.UNDOING))
         made = tuple(_made(step.change, partial(_do, step.record, host, root, run.mark)) for step in undoing.steps)
-        if not any(m.state is State.FAILED for m in made):
-            for record in reversed(run.records):
-                for directory in reversed(record.directories):
-                    remove_if_empty(root, directory)
-            state = RunState.UNDONE if undoing.complete else RunState.DONE
-            try:
-                journal.write(replace(run, state=state))
-            except FileProblem as error:
-                notices += (f"run {run.id} could not be closed in the journal: {error}",)
+        failed = any(m.state is State.FAILED for m in made)
+        if not failed:
+            notices += _clear_directories(run, root)
+        # what failed is tried by the next undo; only a run that nobody ended counts as interrupted
+        state = RunState.UNDONE if undoing.complete and not failed else RunState.DONE
+        try:
+            journal.write(replace(run, state=state))
+        except FileProblem as error:
+            notices += (f"run {run.id} could not be closed in the journal: {error}",)
     return Outcome(undoing.plan, made, run.id, notices)
 
 
@@ -178,25 +177,42 @@ def _unchanged(step: Step, root: Root) -> None:
 
 def _settle(journal: Journal, root: Root, but: int | None = None) -> tuple[str, ...]:
     """What interrupted runs left half-written goes; what they changed stays until it is undone."""
-    notices = []
+    notices: list[str] = []
     for run in journal.runs():
         if run.state in (RunState.OPEN, RunState.UNDOING) and run.id != but:
-            _clean(run, root)
-            notices.append(interruption(run))
+            notices += [*_clean(run, root), interruption(run, root)]
     return tuple(notices)
 
 
-def _clean(run: Run, root: Root) -> None:
+def _clean(run: Run, root: Root) -> tuple[str, ...]:
+    """Remove what was left half-written.  What cannot be removed does no harm, and must not stop the rest."""
+    notices = []
     for record in run.records:
         if record.path:
             directory, _, name = record.path.rpartition("/")
-            remove(root, f"{directory}/{temporary(name, run.mark)}")
+            try:
+                remove(root, f"{directory}/{temporary(name, run.mark)}")
+            except FileProblem as error:
+                notices.append(str(error))
+    return tuple(notices)
 
 
-def interruption(run: Run) -> str:
+def _clear_directories(run: Run, root: Root) -> tuple[str, ...]:
+    """Remove the directories that the run made, innermost first, as far as they are empty."""
+    notices = []
+    for record in reversed(run.records):
+        for directory in reversed(record.directories):
+            try:
+                remove_if_empty(root, directory)
+            except FileProblem as error:
+                notices.append(str(error))
+    return tuple(notices)
+
+
+def interruption(run: Run, root: Root) -> str:
     """What to tell about a run that did not end."""
     what = "was interrupted while it was undone" if run.state is RunState.UNDOING else "was interrupted"
     return (
         f"run {run.id} (ktlsctl {run.command}, begun {run.began}) {what}: "
-        f"some of it may be there; ktlsctl undo {run.id} puts back what was"
+        f"some of it may be there; {undo_command(run.id, root.path)} puts back what was"
     )

@@ -100,15 +100,26 @@ def _sync(directory: int) -> None:
         os.close(fd)
 
 
+def _is_there(place: Place) -> bool:
+    """Asked first: on a read-only mount unlink(2) and rmdir(2) answer EROFS even for what is not there."""
+    if place.missing:
+        return False
+    try:
+        os.stat(place.name, dir_fd=place.directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def remove(root: Root, path: str) -> None:
     """Remove a file; one that is not there is fine.  Raises FileProblem."""
     try:
         with root.place(path) as place:
-            if place.missing:
-                return
-            with contextlib.suppress(FileNotFoundError):
+            if _is_there(place):
                 os.unlink(place.name, dir_fd=place.directory)
                 _sync(place.directory)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise FileProblem(root.shown(path), error) from None
 
@@ -142,7 +153,7 @@ def remove_if_empty(root: Root, path: str) -> None:
     """Remove a directory that a run made; one that holds something by now, or is gone, is left.  Raises FileProblem."""
     try:
         with root.place(path) as place:
-            if not place.missing:
+            if _is_there(place):
                 os.rmdir(place.name, dir_fd=place.directory)
                 _sync(place.directory)
     except OSError as error:

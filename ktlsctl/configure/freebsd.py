@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ktlsctl import freebsd, sysctl
-from ktlsctl.changes import Change, FileEdit, Kind, Obstacle, Scope, Turn, Wishes
+from ktlsctl.changes import Change, FileEdit, Kind, Obstacle, Scope, Turn, Wishes, below
 from ktlsctl.configure import edits, runtime
 from ktlsctl.facts import ktlsgauges, loaderconf, rcconf
 from ktlsctl.facts.ktlsgauges import CBC_ENABLE, ENABLE, RX_ENABLE
@@ -22,6 +23,9 @@ from ktlsctl.sysctl import ConfFile
 
 SYSCTL_CONF = sysctl.FREEBSD_CONF[0]
 _KERNEL = "/boot/kernel"
+
+#: From which patch level on a release has kern.ipc.tls.rx_enable (FreeBSD-SA-26:67.ktls); later releases have it.
+_RX_SWITCH = {(14, 4): 10, (14, 5): 1, (15, 0): 14, (15, 1): 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,18 @@ class _View:
         return not self.about.release.startswith("13.0")
 
     @property
+    def has_rx_switch(self) -> bool:
+        """Whether this kernel has kern.ipc.tls.rx_enable; of another root only its version can tell."""
+        if self.facts.kernel is not None:
+            return RX_ENABLE in self.values
+        found = re.match(r"(\d{1,4})\.(\d{1,4})-(\w+)(?:-p(\d{1,4}))?", self.about.release, re.ASCII)
+        if found is None or found[3] != "RELEASE":
+            return self.major >= 14  # stable branches and main have had the fix since
+        branch = int(found[1]), int(found[2])
+        first = _RX_SWITCH.get(branch)
+        return branch > min(_RX_SWITCH) if first is None else int(found[4] or 0) >= first
+
+    @property
     def backend_is_module(self) -> bool:
         """Whether this system's software backend is a module of its own."""
         if self.facts.kernel is None:
@@ -158,12 +174,17 @@ class _View:
                 "FreeBSD has a switch for receiving alone (kern.ipc.tls.rx_enable), and none for sending alone",
                 Remedy("use --tx-only with enable, --rx-only with disable, or neither"),
             )
-        if wishes.only is not None and (RX_ENABLE not in self.values if kernel is not None else self.major < 14):
+        if wishes.only is not None and not self.has_rx_switch:
             return (
                 f"this kernel has no {RX_ENABLE}: it came with the fix for FreeBSD-SA-26:67.ktls",
-                Remedy("bring the system to its branch's latest patch level", "freebsd-update fetch install"),
+                Remedy("bring the system to its branch's latest patch level", _updating(wishes.root)),
             )
         return None
+
+
+def _updating(root: str) -> str:
+    there = [] if root == "/" else ["-b", root]
+    return shlex.join(["freebsd-update", *there, "fetch", "install"])
 
 
 # --- the running kernel ---------------------------------------------------------------------------------------------
@@ -240,6 +261,13 @@ def _boot(view: _View) -> Iterator[Item]:
         )
     if hidden:
         return
+    if view.wishes.on and facts.kernel is None and view.major == 13 and not facts.modules.present:
+        yield Obstacle(
+            Scope.BOOT,
+            f"whether {MODULE} has to be loaded cannot be seen: {_KERNEL} could not be listed ({facts.modules.reason})",
+            True,
+            (Remedy("install the kernel into this root first, or run this on the booted system"),),
+        )
     files = _Files(facts)
     for name, value in view.settings:
         path = _where(view, name, value)
@@ -264,6 +292,10 @@ def _where(view: _View, name: str, value: str) -> str | None:
     return standing[1]
 
 
+def _sysrc(view: _View, path: str, what: str) -> str:
+    return f"sysrc -f {shlex.quote(below(view.wishes.root, path))} {what}"
+
+
 def _proposals(view: _View) -> Iterator[Obstacle]:
     """Lines of others that do nothing or do harm: named, not touched."""
     facts = view.facts
@@ -278,7 +310,7 @@ def _proposals(view: _View) -> Iterator[Obstacle]:
                     (
                         Remedy(
                             f"move it to {loaderconf.MAIN}, where it takes effect after reboot",
-                            f"sysrc -f {loaderconf.MAIN} {setting.line}",
+                            _sysrc(view, loaderconf.MAIN, shlex.quote(setting.line)),
                         ),
                     ),
                 )
@@ -288,7 +320,7 @@ def _proposals(view: _View) -> Iterator[Obstacle]:
             Scope.BOOT,
             f"{ignored[1]} sets {ENABLE}, which FreeBSD 13.0 does not take from the loader",
             False,
-            (Remedy("remove the line", f"sysrc -f {ignored[1]} -x {ENABLE}"),),
+            (Remedy("remove the line", _sysrc(view, ignored[1], f"-x {ENABLE}")),),
         )
     stale = view.module_at_boot if not view.backend_is_module and (facts.kernel or facts.modules.present) else None
     names = ((MODULE, stale), ("tls", loaderconf.loads(facts.loader_conf, "tls") or rcconf.loads(facts.rc_conf, "tls")))
@@ -300,5 +332,5 @@ def _proposals(view: _View) -> Iterator[Obstacle]:
                 Scope.BOOT,
                 f"{path} loads {module}, which does not exist here: {why}",
                 False,
-                (Remedy("remove it", f"sysrc -f {path} {remove}"),),
+                (Remedy("remove it", _sysrc(view, path, remove)),),
             )

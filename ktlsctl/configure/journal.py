@@ -20,6 +20,7 @@ from ktlsctl.changes import Kind, Scope
 from ktlsctl.codec import DecodeError, decode, encode
 from ktlsctl.configure.files import FileProblem, ensure_directory, put, remove, said
 from ktlsctl.configure.roots import FileState, Root
+from ktlsctl.host import READ_LIMIT
 from ktlsctl.model import Os
 
 FORMAT = 1
@@ -28,6 +29,9 @@ FORMAT = 1
 DIRECTORIES = {Os.LINUX: "/var/lib/ktlsctl/journal", Os.FREEBSD: "/var/db/ktlsctl/journal"}
 
 _LOCK = "lock"
+
+#: What cannot be read again could not be undone; the word for its state may become longer.
+_LARGEST = READ_LIMIT - 100
 
 
 class JournalError(Exception):
@@ -183,6 +187,11 @@ class Journal:
     def write(self, run: Run) -> None:
         """Put a run into the journal, whole and on the disk when this returns."""
         content = (json.dumps(encode(run), indent=1) + "\n").encode()
+        if len(content) > _LARGEST:
+            raise JournalError(
+                f"the journal cannot hold run {run.id}, with {len(content)} bytes (at most {_LARGEST}): "
+                "make the files that it would change smaller"
+            )
         state = FileState.of(content, 0o600, os.geteuid(), os.getegid())
         put(self._root, f"{self._directory}/{run.id}.json", state, "journal")
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,17 +21,24 @@ _PATIENCE = 20.0
 @dataclass(frozen=True, slots=True)
 class Facts:
     """`library`: the one that is meant, None when it was not found, with `why`.  `content`: its configuration file.
-    `inventory`: None where nobody has to be warned."""
+    `inventory`: None where nobody has to be warned.  `sharing`: paths of all libraries that read that file.
+    `redirected`: OPENSSL_CONF names a file for this process alone."""
 
     library: Library | None
     why: str
     content: Attempt[bytes]
     edit: Edited | Refused | None
     inventory: Inventory | None
+    sharing: tuple[str, ...] = ()
+    redirected: bool = False
 
 
 def gather(host: Host, wishes: Wishes) -> Facts:
     """Ask the library which file it reads and whether it turns kernel TLS on; look for programs that break."""
+    # a library would name that file as its own (crypto/conf/conf_mod.c: CONF_get1_default_config_file)
+    redirected = host.ask("OPENSSL_CONF is set", lambda: "OPENSSL_CONF" in os.environ).or_else(False) is True
+    if redirected:
+        return Facts(None, "", Attempt(Outcome.UNRECORDED), None, None, redirected=True)
     named = (wishes.library,) if wishes.library else ()
     found = openssl.judge(openssl.begin(host, named).facts(), host.about)
     # one that was named and cannot be used must not make another one the subject
@@ -43,10 +51,22 @@ def gather(host: Host, wishes: Wishes) -> Facts:
     if content.present or content.absent:
         change = opensslcnf_edit.enable_ktls if wishes.on else opensslcnf_edit.disable_ktls
         edit = change(content.value, library.config_file, host)
+    sharing = _sharing(host, library, found.libraries)
     inventory = None
     if wishes.on:
-        inventory = endangered.inventory(host, library)
-    return Facts(library, "", content, edit, inventory)
+        inventory = endangered.merged(endangered.inventory(host, each) for each in sharing)
+    return Facts(library, "", content, edit, inventory, tuple(each.path for each in sharing))
+
+
+def _sharing(host: Host, library: Library, libraries: tuple[Library, ...]) -> tuple[Library, ...]:
+    """The library, and the others that read the same configuration file."""
+
+    def real(path: str) -> str:
+        return host.resolve(path).or_else(path)
+
+    own = real(library.config_file)
+    others = (x for x in libraries if x is not library and x.config_file and real(x.config_file) == own)
+    return (library, *others)
 
 
 Item = Change | Obstacle
@@ -55,6 +75,9 @@ Item = Change | Obstacle
 def refusals(facts: Facts, wishes: Wishes) -> Iterator[str]:
     """Why the whole plan is not carried out: a name that leads to no library; endangered programs, each of which has to
     be accepted by name."""
+    if facts.redirected:
+        yield "OPENSSL_CONF is set here, and names another file than the one other programs read: unset it"
+        return
     if facts.library is None and wishes.library:
         yield facts.why
     if facts.inventory is None or not any(isinstance(item, Change) for item in plan(facts, wishes)):
@@ -75,8 +98,14 @@ def plan(facts: Facts, wishes: Wishes) -> Iterator[Item]:
     def blocked(summary: str, *remedy: Remedy) -> Obstacle:
         return Obstacle(Scope.LIBRARY, summary, True, remedy)
 
+    if wishes.only is not None:
+        yield blocked(
+            "openssl.cnf has no switch for one direction of kernel TLS",
+            Remedy("leave --tx-only and --rx-only out, or --library"),
+        )
+        return
     if library is None:
-        if not wishes.library:
+        if not wishes.library and not facts.redirected:
             yield blocked(f"no TLS library could be asked: {facts.why}", Remedy("name it: --library=PATH"))
         return
     if wishes.on and library.built_with_ktls is Tri.NO:
@@ -106,7 +135,7 @@ def plan(facts: Facts, wishes: Wishes) -> Iterator[Item]:
         Scope.LIBRARY,
         Kind.FILE,
         f"{'turn kernel TLS on' if wishes.on else 'take the Options line away'} for every program that uses "
-        f"{library.path}",
+        f"{' or '.join(facts.sharing or (library.path,))}",
         FileEdit(library.config_file, before, after),
         "; ".join(("running programs see it when they are started anew", *facts.edit.notes)),
     )

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from ktlsctl import linux
-from ktlsctl.changes import Change, FileEdit, Kind, Obstacle, Scope, Turn, Wishes
+from ktlsctl.changes import Change, FileEdit, Kind, Obstacle, Scope, Turn, Wishes, below
 from ktlsctl.configure import edits, runtime
 from ktlsctl.facts import kmod, modprobe, tlsstat
-from ktlsctl.facts.modprobe import AtBoot, Configured, Directive, Rule, Unread, in_force
+from ktlsctl.facts.modprobe import AtBoot, CommandLine, Configured, Directive, Rule, Unread, in_force, underscored
 from ktlsctl.facts.netdev import Interface
 from ktlsctl.host import Host
 from ktlsctl.linux_findings import module
@@ -66,7 +68,7 @@ def plan(facts: Facts, about: About, wishes: Wishes) -> Iterator[Item]:
     if wishes.now:
         yield from _now(facts, about, wishes)
     if wishes.persist:
-        yield from (_boot_on(facts) if wishes.on else _boot_off(facts))
+        yield from (_boot_on if wishes.on else _boot_off)(facts, wishes.root)
     yield from _offload(facts, wishes)
 
 
@@ -161,26 +163,19 @@ def held_by(needing: tuple[str, ...], references: int, counters: Mapping[str, in
 # --- at boot --------------------------------------------------------------------------------------------------------
 
 
-def _boot_on(facts: Facts) -> Iterator[Item]:
+def _boot_on(facts: Facts, root: str) -> Iterator[Item]:
     if (elsewhere := _elsewhere(facts)) is not None:
         yield from elsewhere
         return
-    own = {rule.line for rule in _own(facts)}
+    own = {number for rule in _own(facts) for number in range(rule.line, rule.last + 1)}
     if own and facts.block.value is not None:
         yield _file(
             "boot.modprobe", "take the tool's own block away", BLOCK_FILE, facts.block.value,
             edits.without_block(facts.block.value, frozenset(own)),
         )  # fmt: skip
     yield from _unread((*facts.configured.unread, *facts.at_boot.unread))
-    for rule in _others(facts):
-        yield Obstacle(
-            Scope.BOOT,
-            f"{rule.where} keeps the module from being loaded at boot: `{rule.text}`",
-            True,
-            (Remedy("if that is not meant, remove the line", _delete(rule.path, rule.line)),),
-        )
-    kernel = facts.kernel
-    line = kernel.locks.command_line.value if kernel is not None else None
+    yield from _foreign(_lines(_others(facts)), "the module from being loaded at boot", ("keeps", "keep"), root)
+    line = _command_line(facts)
     if line is not None and (line.modprobe_blacklist or line.module_blacklist):
         yield Obstacle(
             Scope.BOOT,
@@ -195,7 +190,7 @@ def _boot_on(facts: Facts) -> Iterator[Item]:
         )  # fmt: skip
 
 
-def _boot_off(facts: Facts) -> Iterator[Item]:
+def _boot_off(facts: Facts, root: str) -> Iterator[Item]:
     if (elsewhere := _elsewhere(facts)) is not None:
         yield from elsewhere
         return
@@ -207,26 +202,39 @@ def _boot_off(facts: Facts) -> Iterator[Item]:
         yield _file(
             "boot.modules-load", "do not have it loaded at boot", LOAD_FILE, facts.load.value, None if plain else left
         )
-    for where in facts.at_boot.files:
-        if _path(where) != LOAD_FILE:
-            yield Obstacle(
-                Scope.BOOT,
-                f"{where} has the module loaded at boot",
-                True,
-                (
-                    Remedy(
-                        "if that is not meant, remove the line", _delete(_path(where), int(where.rpartition(":")[2]))
-                    ),
-                ),
-            )
+    loading = [_Line(_path(where), int(where.rpartition(":")[2])) for where in facts.at_boot.files]
+    foreign = [line for line in loading if line.path != LOAD_FILE]
+    yield from _foreign(foreign, "the module loaded at boot", ("has", "have"), root)
+    line = _command_line(facts)
+    if line is not None and line.modules_load:
+        yield Obstacle(
+            Scope.BOOT,
+            "the kernel's command line has the module loaded at boot (modules_load=tls)",
+            True,
+            (Remedy("remove it from the boot loader's kernel command line"),),
+        )
     blocks = in_force(facts.configured.rules)
-    if not (blocks.by_alias or any(rule.directive is Directive.INSTALL for rule in blocks.by_name)):
+    if blocks.by_alias or any(rule.directive is Directive.INSTALL for rule in blocks.by_name):
+        return
+    # one alias that leads to the module is enough: kmod then passes over those that lead elsewhere
+    leading = [r for r in facts.configured.rules if _of_ulp(r) and underscored(r.argument) == kmod.MODULE]
+    yield from _foreign(_lines(leading), "programs' requests load the module all the same", ("lets", "let"), root)
+    if not any(_of_ulp(rule) and rule not in leading for rule in _own(facts)):
         content = facts.block.value
         yield _file(
             "boot.modprobe", "let no program's request load the module", BLOCK_FILE, content,
             edits.BLOCK_DROP_IN if not content else edits.append(content, b"alias tcp-ulp-tls off"),
             "modules that need it, such as bonding, still bring it in; so does modprobe tls",
         )  # fmt: skip
+
+
+def _of_ulp(rule: Rule) -> bool:
+    asked = fnmatchcase(underscored(modprobe.ALIAS), underscored(rule.pattern))
+    return rule.directive is Directive.ALIAS and asked
+
+
+def _command_line(facts: Facts) -> CommandLine | None:
+    return facts.kernel.locks.command_line.value if facts.kernel is not None else None
 
 
 def _elsewhere(facts: Facts) -> tuple[Obstacle, ...] | None:
@@ -267,8 +275,40 @@ def _path(where: str) -> str:
     return where.rpartition(":")[0]
 
 
-def _delete(path: str, line: int) -> str:
-    return f"sed -i {line}d {path}"
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line that somebody else wrote, with those that continue it; `text`: what it says, where that is to be shown."""
+
+    path: str
+    first: int
+    count: int = 1
+    text: str = ""
+
+
+def _lines(rules: Iterable[Rule]) -> list[_Line]:
+    return [_Line(rule.path, rule.line, rule.lines, rule.text) for rule in rules]
+
+
+def _foreign(lines: list[_Line], what: str, verb: tuple[str, str], root: str) -> Iterator[Obstacle]:
+    """One obstacle and one command a file: a second command would count lines that the first has moved."""
+    for path in dict.fromkeys(line.path for line in lines):
+        here = [line for line in lines if line.path == path]
+        where = f"{path}:{', '.join(str(line.first) for line in here)}"
+        said = f": `{'`, `'.join(line.text for line in here)}`" if here[0].text else ""
+        several = len(here) > 1
+        remedy = f"if that is not meant, remove the line{'s' * several}"
+        yield Obstacle(
+            Scope.BOOT,
+            f"{where} {verb[several]} {what}{said}",
+            True,
+            (Remedy(remedy, _delete(below(root, path), here)),),
+        )
+
+
+def _delete(path: str, lines: list[_Line]) -> str:
+    spans = [f"{x.first}d" if x.count == 1 else f"{x.first},{x.first + x.count - 1}d" for x in lines]
+    scripts = spans if len(spans) == 1 else [word for span in spans for word in ("-e", span)]
+    return shlex.join(["sed", "-i", *scripts, path])
 
 
 def _file(identity: str, summary: str, path: str, before: bytes | None, after: bytes | None, note: str = "") -> Change:

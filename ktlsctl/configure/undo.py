@@ -2,14 +2,15 @@
 """What undoing a run would change: its journal against what is there now.  Nothing is written here.
 
 What is as the run left it goes back to what was before; what is already so needs nothing; what is neither was changed
-by somebody else since and is left alone.
+by somebody else since and is left alone.  Of runs that changed the same thing the last has to be undone first: else it
+would bring back later what the earlier one had made.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ktlsctl.changes import Change, FileEdit, Kind, Obstacle, Plan, Scope, Turn, context_of
+from ktlsctl.changes import Change, FileEdit, Kind, Obstacle, Plan, Scope, Turn, context_of, undo_command
 from ktlsctl.configure import runtime
 from ktlsctl.configure.files import FileProblem
 from ktlsctl.configure.journal import Record, Run, RunState
@@ -46,8 +47,11 @@ def plan(run: Run, runs: tuple[Run, ...], host: Host, root: Root) -> Undoing:
     steps: list[Step] = []
     obstacles: list[Obstacle] = []
     for record in reversed(run.records):
-        if record.kind is Kind.FILE:
-            _file(record, run, runs, root, steps, obstacles)
+        touching = _touching(record, run, runs)
+        if touching is not None:
+            obstacles.append(_not_yet(record, run, touching, root))
+        elif record.kind is Kind.FILE:
+            _file(record, run, root, steps, obstacles)
         else:
             _turn(record, host, steps, obstacles)
     asked = tuple(scope for scope in Scope if any(r.scope is scope for r in run.records))
@@ -55,9 +59,21 @@ def plan(run: Run, runs: tuple[Run, ...], host: Host, root: Root) -> Undoing:
     return Undoing(run, wanted, tuple(steps), not any(o.blocking for o in obstacles))
 
 
-def _file(
-    record: Record, run: Run, runs: tuple[Run, ...], root: Root, steps: list[Step], obstacles: list[Obstacle]
-) -> None:
+def _touching(record: Record, run: Run, runs: tuple[Run, ...]) -> Run | None:
+    """The last run after this one that is not undone and changed the same thing."""
+    what = (record.kind, record.path or record.target)
+    later = (r for r in reversed(runs) if r.id > run.id and r.state is not RunState.UNDONE)
+    return next((r for r in later if any((x.kind, x.path or x.target) == what for x in r.records)), None)
+
+
+def _not_yet(record: Record, run: Run, touching: Run, root: Root) -> Obstacle:
+    what = root.shown(record.path) if record.path else record.target
+    remedy = Remedy(f"undo run {touching.id} first", undo_command(touching.id, root.path))
+    summary = f"{what} was changed by run {touching.id} after run {run.id}, and is left as it is"
+    return Obstacle(record.scope, summary, True, (remedy,))
+
+
+def _file(record: Record, run: Run, root: Root, steps: list[Step], obstacles: list[Obstacle]) -> None:
     try:
         now = root.read(record.path)
     except OSError as error:
@@ -65,7 +81,7 @@ def _file(
     if _same(now, record.before):
         return
     if _content(now) not in (_content(record.after), _content(record.before)):
-        obstacles.append(_conflict(record, now, run, runs, root))
+        obstacles.append(_conflict(record, now, run, root))
         return
     what = "remove" if record.before is None else "restore"
     edit = FileEdit(record.path, _content(now), _content(record.before))
@@ -84,16 +100,10 @@ def _same(one: FileState | None, other: FileState | None) -> bool:
     return replace(one, xattrs={}) == replace(other, xattrs={})
 
 
-def _conflict(record: Record, now: FileState | None, run: Run, runs: tuple[Run, ...], root: Root) -> Obstacle:
-    later = [r for r in runs if r.id > run.id and r.state is not RunState.UNDONE]
-    touching = next((r for r in reversed(later) if any(each.path == record.path for each in r.records)), None)
-    path = root.shown(record.path)
-    if touching is not None:
-        remedy = Remedy(f"undo run {touching.id}, which changed it later, first", f"ktlsctl undo {touching.id}")
-        return Obstacle(record.scope, f"{path} is not as run {run.id} left it", True, (remedy,))
+def _conflict(record: Record, now: FileState | None, run: Run, root: Root) -> Obstacle:
     return Obstacle(
         record.scope,
-        f"{path} was changed by somebody else since run {run.id}, and is left as it is",
+        f"{root.shown(record.path)} was changed by somebody else since run {run.id}, and is left as it is",
         True,
         (Remedy("edit it by hand: below is what was changed since"),),
         FileEdit(record.path, _content(record.after), _content(now)).diff(context_of(record.scope)),

@@ -30,6 +30,8 @@ _TELLING_FILE = re.compile(r"(?:libssl[-.]|libpq\.|_ssl\.|SSLeay\.so\Z|openssl\.
 _MAPPED = re.compile(r"[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ (\d+) +(/.+)\Z", re.ASCII)
 _DELETED = " (deleted)"
 
+_APK = "/lib/apk/db/installed"
+
 #: A package manager may have to wait for its lock.
 _PATIENCE = 20.0
 
@@ -82,21 +84,29 @@ def gather(host: Host, libssl: str) -> Installed:
 def _packages(host: Host) -> tuple[tuple[Package, ...], list[str]]:
     if host.about.os is Os.FREEBSD:
         # -g takes shell patterns; status 1 when nothing matches
-        return _listed(host, "pkg", "query", "-g", "%n %v", *_PACKAGES)
+        return _listed(host, "", "pkg", "query", "-g", "%n %v", *_PACKAGES)
     status = host.read("/var/lib/dpkg/status", keep_packages)
     if status.value is not None:
         return parse_packages(status.value.decode("utf-8", "replace")), []
     if not status.absent:
         return (), [f"/var/lib/dpkg/status: {status.reason}"]
-    return _listed(host, "rpm", "-qa", "--qf", "%{NAME} %{VERSION}\n", *_PACKAGES)
+    database = host.read(_APK, keep_alpine_packages)
+    if database.value is not None:
+        return parse_packages(database.value.decode("utf-8", "replace")), []
+    if not database.absent:
+        return (), [f"{_APK}: {database.reason}"]
+    none = "installed packages: neither dpkg, apk nor rpm is here"
+    return _listed(host, none, "rpm", "-qa", "--qf", "%{NAME} %{VERSION}\n", *_PACKAGES)
 
 
-def _listed(host: Host, *argv: str) -> tuple[tuple[Package, ...], list[str]]:
+def _listed(host: Host, none: str, *argv: str) -> tuple[tuple[Package, ...], list[str]]:
+    """`none`: what is to be said where there is no such command; "": then there are no packages."""
     answer = host.run(*argv, timeout=_PATIENCE)
     if answer.value is not None:
         return parse_packages(answer.value.stdout), []
-    # a host without this package manager has none of its packages
-    return (), [] if answer.absent else [f"{argv[0]}: {answer.reason}"]
+    if answer.absent:
+        return (), [none] if none else []
+    return (), [f"{argv[0]}: {answer.reason}"]
 
 
 def keep_packages(content: bytes) -> bytes:
@@ -106,6 +116,16 @@ def keep_packages(content: bytes) -> bytes:
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[:1] != " ")
         if fields.get("Status", "").endswith(" installed"):
             kept.append(f"{fields.get('Package', '')} {fields.get('Version', '')}\n")
+    telling = (f"{p.name} {p.version}\n" for p in parse_packages("".join(kept)))
+    return "".join(telling).encode()
+
+
+def keep_alpine_packages(content: bytes) -> bytes:
+    """A filter for apk's database: a line `NAME VERSION` for each telling package; P: and V: are its fields."""
+    kept = []
+    for stanza in content.decode("utf-8", "replace").split("\n\n"):
+        fields = dict(line.split(":", 1) for line in stanza.split("\n") if line[:2] in ("P:", "V:"))
+        kept.append(f"{fields.get('P', '')} {fields.get('V', '')}\n")
     telling = (f"{p.name} {p.version}\n" for p in parse_packages("".join(kept)))
     return "".join(telling).encode()
 

@@ -33,13 +33,19 @@ class Directive(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One directive that concerns tls, and where it stands.  `argument`: the command, or what the alias leads to."""
+    """One directive that concerns tls, and where it stands.  `argument`: the command, or what the alias leads to.
+    `lines`: how many physical lines it takes, from `line` on."""
 
     directive: Directive
     pattern: str
     argument: str
     path: str
     line: int
+    lines: int = 1
+
+    @property
+    def last(self) -> int:
+        return self.line + self.lines - 1
 
     @property
     def where(self) -> str:
@@ -103,24 +109,25 @@ def underscored(name: str) -> str:
     return "".join(part if part.startswith("[") else part.replace("-", "_") for part in re.split(r"(\[[^\]]*\])", name))
 
 
-def _logical_lines(content: bytes) -> Iterator[tuple[int, str]]:
-    """Number of its first line, and text: a backslash joins the next line, before any other character it vanishes."""
+def _logical_lines(content: bytes) -> Iterator[tuple[int, int, str]]:
+    """Number of its first line, how many it takes, and text: a backslash joins the next line, before any other
+    character it vanishes."""
     held: list[str] = []
     # only \n ends a line: splitlines() would also break at form feeds and the like
     for number, physical in enumerate(content.decode("utf-8", "replace").split("\n"), 1):
         backslashes = len(physical) - len(physical.rstrip("\\"))
         held.append(physical[:-1] if backslashes % 2 else physical)
         if not backslashes % 2:
-            yield number - len(held) + 1, re.sub(r"\\(.)", r"\1", "".join(held))
+            yield number - len(held) + 1, len(held), re.sub(r"\\(.)", r"\1", "".join(held))
             held = []
     if held:
-        yield number - len(held) + 1, re.sub(r"\\(.)", r"\1", "".join(held))
+        yield number - len(held) + 1, len(held), re.sub(r"\\(.)", r"\1", "".join(held))
 
 
 def parse_modprobe(content: bytes, path: str) -> tuple[Rule, ...]:
     """Every rule that concerns tls or its ULP alias, in file order.  What kmod would ignore is ignored."""
     rules = []
-    for number, text in _logical_lines(content):
+    for number, count, text in _logical_lines(content):
         # kmod takes # for a comment in the first column only; elsewhere the directive is just unknown to it
         words = [] if text.startswith("#") else [w for w in re.split(r"[ \t]+", text) if w]
         if len(words) < 2 or words[0] not in tuple(Directive):
@@ -130,7 +137,8 @@ def parse_modprobe(content: bytes, path: str) -> tuple[Rule, ...]:
         if directive is not Directive.BLACKLIST and not argument:
             continue
         if _concerns(directive, pattern):
-            rules.append(Rule(directive, pattern, "" if directive is Directive.BLACKLIST else argument, path, number))
+            told = "" if directive is Directive.BLACKLIST else argument
+            rules.append(Rule(directive, pattern, told, path, number, count))
     return tuple(rules)
 
 
@@ -144,11 +152,12 @@ def _concerns(directive: Directive, pattern: str) -> bool:
 
 
 def only_rules(content: bytes) -> bytes:
-    """The rules that concern tls, each on the line where it stood; everything else is an empty line."""
+    """The rules that concern tls, each on the lines where it stood; everything else is an empty line."""
     lines: list[str] = []
     for rule in parse_modprobe(content, ""):
         lines.extend([""] * (rule.line - 1 - len(lines)))
-        lines.append(rule.text.replace("\\", "\\\\"))
+        text = [rule.text.replace("\\", "\\\\"), *[""] * (rule.lines - 1)]
+        lines.extend([*(line + "\\" for line in text[:-1]), text[-1]])
     return "".join(line + "\n" for line in lines).encode("utf-8", "replace")
 
 

@@ -3,9 +3,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from ktlsctl.changes import FileEdit, Made, Obstacle, Outcome, PastRun, RunStanding, Scope, Standing, State, verdict
+from ktlsctl.changes import (
+    FileEdit,
+    Made,
+    Obstacle,
+    Outcome,
+    PastRun,
+    RunStanding,
+    Scope,
+    Standing,
+    State,
+    undo_command,
+    verdict,
+)
 from ktlsctl.model import Remedy, Status
 from ktlsctl.render.blocks import BODY, joined
 from ktlsctl.render.layout import Paint, table, wrapped
@@ -29,29 +42,34 @@ _STANDINGS = {
 }
 
 
-def render(outcome: Outcome, *, root: str = "/", diff: bool = False, color: bool = False) -> str:
-    """The text of a plan or of what became of it; `diff`: with a unified diff of every file.  `root`: where it was."""
+def render(
+    outcome: Outcome, *, root: str = "/", diff: bool = False, color: bool = False, terminal: bool = False
+) -> str:
+    """The text of a plan or of what became of it; `diff`: with a unified diff of every file.  `root`: where it was.
+    `terminal`: it is shown on one, where a carriage return would hide what stands before it."""
     paint = Paint(color)
     blocks = [
         [line for notice in outcome.notices for line in wrapped(plain(notice), "Note: ")],
-        *([*_scope(outcome, scope, paint, diff=diff)] for scope in Scope),
-        [*_left(outcome.plan.obstacles, paint)],
+        *([*_scope(outcome, scope, paint, diff=diff, terminal=terminal)] for scope in Scope),
+        [*_left(outcome.plan.obstacles, paint, terminal=terminal)],
         [*_verdict(outcome, paint, root)],
     ]
     return joined(blocks)
 
 
-def _scope(outcome: Outcome, scope: Scope, paint: Paint, *, diff: bool) -> Iterator[str]:
+def _scope(outcome: Outcome, scope: Scope, paint: Paint, *, diff: bool, terminal: bool) -> Iterator[str]:
     standing = outcome.standing(scope)
     if scope is Scope.LIBRARY and standing is Standing.NOT_ASKED:
         return
     yield f"{_TITLES[scope]}: {_STANDINGS[standing]}"
     for made in outcome.made:
         if made.change.scope is scope:
-            yield from _change(made, paint, diff=diff)
+            yield from _change(made, paint)
+            if diff and made.change.diff:
+                yield from _diff(made.change.diff, terminal=terminal)
 
 
-def _change(made: Made, paint: Paint, *, diff: bool) -> Iterator[str]:
+def _change(made: Made, paint: Paint) -> Iterator[str]:
     word, status = _WORDS[made.state]
     change = made.change
     lines = wrapped(plain(change.summary), f"{word:<8}  ", BODY)
@@ -64,16 +82,16 @@ def _change(made: Made, paint: Paint, *, diff: bool) -> Iterator[str]:
         yield from wrapped(plain(change.note), BODY)
     if made.reason:
         yield from wrapped(plain(made.reason), f"{BODY}reason: ", f"{BODY}  ")
-    if diff and change.diff:
-        yield from _diff(change.diff)
 
 
-def _diff(text: str) -> Iterator[str]:
-    # at the left edge, so that patch(1) takes it
-    yield from (plain(line) for line in text.split("\n"))
+def _diff(text: str, *, terminal: bool) -> Iterator[str]:
+    # at the left edge and with its white space, so that patch(1) takes it
+    kept = r"(\t)" if terminal else r"(\t|\r)"
+    for line in text.split("\n"):
+        yield "".join(part if re.fullmatch(kept, part) else plain(part) for part in re.split(kept, line))
 
 
-def _left(obstacles: tuple[Obstacle, ...], paint: Paint) -> Iterator[str]:
+def _left(obstacles: tuple[Obstacle, ...], paint: Paint, *, terminal: bool) -> Iterator[str]:
     if not obstacles:
         return
     yield "Left to you"
@@ -85,7 +103,7 @@ def _left(obstacles: tuple[Obstacle, ...], paint: Paint) -> Iterator[str]:
         for remedy in obstacle.remedy:
             yield from _remedy(remedy)
         if obstacle.diff:
-            yield from _diff(obstacle.diff)
+            yield from _diff(obstacle.diff, terminal=terminal)
 
 
 def _remedy(remedy: Remedy) -> Iterator[str]:
@@ -102,18 +120,18 @@ def _verdict(outcome: Outcome, paint: Paint, root: str) -> Iterator[str]:
     yield from lines[1:]
     if outcome.run is not None and not outcome.plan.undoes:
         yield f"This is run {outcome.run} in the journal. To put back what was:"
-        yield f"  ktlsctl undo {outcome.run}{f' --root={plain(root)}' if root != '/' else ''}"
+        yield f"  {plain(undo_command(outcome.run, root))}"
 
 
-def history(runs: tuple[PastRun, ...]) -> str:
-    """The runs of the journal, newest first."""
+def history(runs: tuple[PastRun, ...], root: str = "/") -> str:
+    """The runs of the journal, newest first.  `root`: where it was."""
     if not runs:
         return "The journal is empty: ktlsctl has changed nothing here.\n"
     rows = [["run", "begun", "command", "state", "what"]]
     for run in reversed(runs):
         rows.append([str(run.id), run.began, run.command, run.state, "\n".join(map(plain, run.changed)) or "-"])
     left = [
-        f"Run {run.id} was interrupted: ktlsctl undo {run.id} puts back what was."
+        f"Run {run.id} was interrupted: {plain(undo_command(run.id, root))} puts back what was."
         for run in runs
         if run.state is RunStanding.INTERRUPTED
     ]

@@ -50,7 +50,7 @@ def installed(found: Found) -> str:
         Standing.TOO_OLD: f"{release}, too old: {found.reason}",
         Standing.NEVER: f"{release}, never uses kernel TLS",
         Standing.ABSENT: "not found",
-        Standing.UNKNOWN: f"unknown: {plain(found.reason)}",
+        Standing.UNKNOWN: f"{release + ', ' if release else ''}unknown: {plain(found.reason)}",
     }[found.standing]
 
 
