@@ -15,10 +15,12 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from ktlsctl.codec import encode
-from ktlsctl.servant import die_with_parent, signal_name
+from ktlsctl.libssl import TlsError
+from ktlsctl.servant import ProbeError, die_with_parent, signal_name
 from ktlsctl.stage import Deadline
 
 
@@ -54,15 +56,32 @@ def namespace_trial() -> str:
             return error.strerror or str(error)
         return ""
 
-    ((answer, failure),) = in_children([trial], 10.0, 1)
-    return failure or str(answer)
+    (ended,) = in_children([trial], 10.0, 1)
+    return ended.failure or ended.untried or str(ended.value)
 
 
 # ---- one process a session
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of one work: its `value` as JSON; or a `failure`, what the library did instead (a refusal, the signal
+    it died of, the deadline); or `untried`, what on this host kept it from being tried, which says nothing of it."""
+
+    value: Any = None
+    failure: str = ""
+    untried: str = ""
+
+
+def in_words(error: BaseException) -> str:
+    """What it says, with its type where that is not plain from the words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f" ({error.filename})" if error.filename else "")
+    return str(error) if isinstance(error, ProbeError) else f"{type(error).__name__}: {error}"
+
+
 class Fork:
-    """`work()` in a forked child: its value as JSON, or why there is none (the signal, the deadline)."""
+    """`work()` in a forked child: its value as JSON, or why there is none."""
 
     def __init__(self, work: Callable[[], Any], seconds: float) -> None:
         self._seconds = seconds
@@ -75,8 +94,10 @@ class Fork:
             die_with_parent()
             try:
                 document = json.dumps({"value": encode(work())}).encode()
+            except TlsError as error:
+                document = json.dumps({"failure": str(error)}).encode()
             except BaseException as error:
-                document = json.dumps({"failed": f"{type(error).__name__}: {error}"}).encode()
+                document = json.dumps({"untried": in_words(error)}).encode()
             while document:
                 document = document[os.write(writer, document) :]
             os._exit(0)
@@ -88,32 +109,30 @@ class Fork:
         self._content += piece
         return not piece
 
-    def finish(self, late: bool) -> tuple[Any, str]:
-        """Reap it, killed first if it is `late`: its value and no failure, or none and the failure."""
+    def finish(self, late: bool) -> Ended:
+        """Reap it, killed first if it is `late`."""
         os.close(self.reader)
         if late:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
         _, status = os.waitpid(self._pid, 0)
         if late:
-            return None, f"no answer within {self._seconds:g} s"
+            return Ended(failure=f"no answer within {self._seconds:g} s")
         if os.WIFSIGNALED(status):
-            return None, f"the library died of {signal_name(os.WTERMSIG(status))}"
+            return Ended(failure=f"the library died of {signal_name(os.WTERMSIG(status))}")
         if not self._content:
-            return None, f"the session's process ended with status {os.waitstatus_to_exitcode(status)} and no answer"
-        reply = json.loads(self._content)
-        return reply.get("value"), reply.get("failed", "")
+            code = os.waitstatus_to_exitcode(status)
+            return Ended(failure=f"the session's process ended with status {code} and no answer")
+        return Ended(**json.loads(self._content))
 
 
-def in_children(
-    works: Sequence[Callable[[], Any]], seconds: float | Sequence[float], width: int
-) -> list[tuple[Any, str]]:
+def in_children(works: Sequence[Callable[[], Any]], seconds: float | Sequence[float], width: int) -> list[Ended]:
     """Every work in a forked child of its own, `width` at a time; answers in the same order.
 
     `seconds` to do it: for each of them, or one for all.
     """
     given = [seconds] * len(works) if isinstance(seconds, int | float) else list(seconds)
-    answers: list[tuple[Any, str]] = [(None, "not run")] * len(works)
+    answers = [Ended(untried="not run")] * len(works)
     waiting = list(enumerate(works))[::-1]
     running: dict[int, Fork] = {}
     poll = select.poll()

@@ -357,7 +357,10 @@ class CapturedHost:
         return Attempt.ran(tuple(filter(keep, found.value))) if keep and found.value is not None else found
 
     def resolve(self, path: str) -> Attempt[str]:
-        return self._typed(str, "resolve", path)
+        found: Attempt[str] = self._typed(str, "resolve", path)
+        if found.value == "":
+            return Attempt(Outcome.UNRECORDED, reason="the capture holds no path for this file")
+        return found
 
     def run(self, *argv: str, timeout: float = 5.0) -> Attempt[Ran]:
         return self._typed(Ran, "run", json.dumps(argv))

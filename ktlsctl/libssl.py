@@ -40,6 +40,15 @@ BIO_CTRL_GET_KTLS_SEND, BIO_CTRL_GET_KTLS_RECV = 73, 76
 _AUTH_NIDS, _KX_NIDS = (1046, 1047, 1064), (1037, 1038, 1039, 1063)
 _X509_VERSION_3 = 2
 
+_SSL_CTRL_SET_GROUPS_LIST, _SSL_CTRL_SET_SIGALGS_LIST, _SSL_VERIFY_NONE = 92, 98, 0
+#: What RSA with 2048 bits and P-256 meet, and what Debian has as its default.
+_SECURITY_LEVEL = 2
+#: The built-in list by its name (3.5 and later), what was built in before, and what a FIPS provider has: the first
+#: that the library takes.
+_GROUPS = (b"DEFAULT", b"X25519:P-256:X448:P-521:P-384", b"P-256:P-384:P-521")
+#: All that the certificates of `certify` can sign with.
+_SIGNATURES = b"ECDSA+SHA256:RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA256:RSA+SHA384:RSA+SHA512"
+
 #: Libraries that this process keeps until it ends.
 _HELD: list[Any] = []
 
@@ -260,6 +269,19 @@ class Context:
             lib.SSL_CTX_set_options(self.raw, options)
         else:
             lib.SSL_CTX_ctrl(self.raw, _SSL_CTRL_OPTIONS, options, ffi.NULL)
+
+    def lift_limits(self) -> None:
+        """Take off what openssl.cnf may have put on and a throw-away certificate cannot meet: security level, groups,
+        signature algorithms, the wish for a certificate of the peer's.  They say nothing of record protection."""
+        lib, control = self.libssl.lib, self.libssl.lib.SSL_CTX_ctrl
+        if _has(lib, "SSL_CTX_get_security_level") and lib.SSL_CTX_get_security_level(self.raw) > _SECURITY_LEVEL:
+            lib.SSL_CTX_set_security_level(self.raw, _SECURITY_LEVEL)
+        for groups in _GROUPS:
+            if control(self.raw, _SSL_CTRL_SET_GROUPS_LIST, 0, ffi.new("char[]", groups)) == 1:
+                break
+        control(self.raw, _SSL_CTRL_SET_SIGALGS_LIST, 0, ffi.new("char[]", _SIGNATURES))
+        lib.SSL_CTX_set_verify(self.raw, _SSL_VERIFY_NONE, ffi.NULL)
+        lib.ERR_clear_error()
 
     def certify(self, rsa: bool = False) -> None:
         """Give it a throw-away self-signed certificate, P-256 or RSA, made by its own libcrypto, in memory."""

@@ -45,6 +45,10 @@ ffibuilder.cdef(
 
     int SSL_CTX_set_cipher_list(SSL_CTX *, const char *);
     int SSL_CTX_set_ciphersuites(SSL_CTX *, const char *);
+    /* since 1.1.0; LibreSSL got them later, so libssl.py asks first */
+    int SSL_CTX_get_security_level(const SSL_CTX *);
+    void SSL_CTX_set_security_level(SSL_CTX *, int);
+    void SSL_CTX_set_verify(SSL_CTX *, int, void *);
 
     /* what it offers; STACK_OF(SSL_CIPHER) is an OPENSSL_STACK */
     typedef struct stack_st OPENSSL_STACK;

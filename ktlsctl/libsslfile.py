@@ -10,16 +10,18 @@ import os
 import sys
 
 from ktlsctl.facts import elf
+from ktlsctl.servant import ProbeError
 
 #: How the files' names begin; cryptography's own module is called libcryptography_rust.so.
 SSL_NAMES, CRYPTO_NAMES = ("libssl.", "libssl-"), ("libcrypto.", "libcrypto-")
 
 
-class Unusable(Exception):
+class Unusable(ProbeError):
     """This file cannot be asked.  `fault` is a value of openssl.Fault, `detail` what the system said of it."""
 
     def __init__(self, fault: str, detail: str = "") -> None:
-        super().__init__(fault, detail)
+        said = fault.replace("_", " ") + (f" ({detail})" if detail else "")
+        super().__init__(f"this TLS library cannot be used for the test: {said}")
         self.fault = fault
         self.detail = detail
 

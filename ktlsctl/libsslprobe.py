@@ -26,6 +26,8 @@ def probe(argument: Any) -> dict[str, Any]:
         libssl.start()
         server, client = libssl.context(server=True), libssl.context(server=False)
         answer["option"] = server.wants_ktls() or client.wants_ktls()
+        for context in (server, client):
+            context.lift_limits()
         server.certify()
         watcher = Watcher(libssl)
         # Before anybody asks: FreeBSD's 1.1.1 has no option and tries always.

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ktlsctl.ciphers import LINUX_CIPHERS, bulk_cipher
+from ktlsctl.ciphers import FREEBSD_CIPHERS, LINUX_CIPHERS, bulk_cipher
 from ktlsctl.model import Direction, SelftestResult, Status, TlsVersion
 
-_CIPHERS = tuple(cipher.name for cipher in LINUX_CIPHERS)
+_CIPHERS = tuple(dict.fromkeys((*(c.name for c in LINUX_CIPHERS), *(c.name for c in FREEBSD_CIPHERS))))
 
 
 class PolicyError(ValueError):
@@ -35,7 +35,7 @@ class Requirement:
         if len(parts) not in (2, 3) or parts[0] not in versions:
             raise PolicyError(f"cannot read the requirement {text!r}; {example}")
         cipher = parts[1].upper() if len(parts) == 3 else ""
-        if cipher and cipher not in _CIPHERS and "CBC" not in cipher:
+        if cipher and cipher not in _CIPHERS:
             raise PolicyError(f"no kernel knows the cipher {cipher!r}; one of {', '.join(_CIPHERS)}")
         try:
             directions = tuple(sorted({Direction(d.strip()) for d in parts[-1].split(",")}, reverse=True))
@@ -59,16 +59,20 @@ class Requirement:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """`directions`: those that are judged at all.  `required`: beyond what kernel and library promise.  `accepted`: ids
-    of known defects that a scenario may prove without a word in the verdict.
+    of known defects that a scenario may prove without a word in the verdict.  `versions`: those that are tested.
 
-    Raises PolicyError for a requirement on a direction that is not judged: it could never be met.
+    Raises PolicyError for a requirement on a direction or version that is left out: it could never be met.
     """
 
     directions: tuple[Direction, ...] = tuple(Direction)
     required: tuple[Requirement, ...] = ()
     accepted: frozenset[str] = frozenset()
+    versions: tuple[TlsVersion, ...] = tuple(TlsVersion)
 
     def __post_init__(self) -> None:
         for requirement in self.required:
             if not set(requirement.directions) <= set(self.directions):
                 raise PolicyError(f"{requirement} is required, but --direction leaves that out")
+            if requirement.version not in self.versions:
+                option = "--" + requirement.version.lower().replace("v", "")
+                raise PolicyError(f"{requirement} is required, but its version is not tested; add {option}")

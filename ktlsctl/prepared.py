@@ -7,9 +7,11 @@ import os
 import sys
 from dataclasses import dataclass
 
+from ktlsctl.ciphers import bulk_cipher
 from ktlsctl.facts import capability
 from ktlsctl.forks import namespace_trial
 from ktlsctl.libssl import SSL_OP_ENABLE_KTLS, Context, Libssl
+from ktlsctl.model import TlsVersion
 from ktlsctl.sessionfacts import Way
 from ktlsctl.stage import Road
 
@@ -34,12 +36,22 @@ class Prepared:
 def contexts_of(libssl: Libssl) -> tuple[Context, Context]:
     """Server and client contexts with kTLS on, every suite offered, an ECDSA and an RSA certificate made in memory."""
     both = libssl.context(server=True), libssl.context(server=False)
+    for context in both:
+        context.lift_limits()
     both[0].certify()
     both[0].certify(rsa=True)
     for context in both:
         context.offer_all()
         context.set_options(SSL_OP_ENABLE_KTLS)
     return both
+
+
+def offered(context: Context, versions: tuple[TlsVersion, ...]) -> tuple[tuple[TlsVersion, str, str], ...]:
+    """Every suite of these versions that this library offers and that needs no more than a certificate: version,
+    OpenSSL's name, bulk cipher."""
+    return tuple(
+        (TlsVersion(version), name, bulk_cipher(name)) for version, name in context.suites() if version in set(versions)
+    )
 
 
 def prepare(path: str, way: Way) -> Prepared:

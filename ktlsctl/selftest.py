@@ -79,18 +79,26 @@ def _sessions(host: Host, order: Order) -> Attempt[SelftestFacts]:
     answer = _decoded(SelftestFacts, running.answer())
     if answer.value is not None and not (answer.value.ring_reason and order.datapath is Way.IO_URING):
         offered = {session.suite for session in answer.value.sessions}
-        missing = [name for name in order.suites if name not in offered]
-        if missing:
-            raise PolicyError(f"{answer.value.library_version} does not offer {', '.join(missing)} in these versions")
+        _require_all([name for name in order.suites if name not in offered], answer.value.library_version)
     return answer
 
 
 def _trials(host: Host, order: Order, library: Library, wanted: Wanted) -> Attempt[TrialsFacts]:
     trials = trials_of(order, library, wanted)
-    asked = TrialsOrder(order.libssl, order.datapath, order.timeout, order.seed, trials)
+    asked = TrialsOrder(order.libssl, order.datapath, order.timeout, order.seed, trials, order.suites)
     seconds = sum(catalogue.patience(trial.scenario, order.timeout) + 5.0 for trial in trials)
     running = host.begin("ktlsctl.trials.run:probe", encode(asked), 60.0 + seconds)
-    return _decoded(TrialsFacts, running.answer())
+    answer = _decoded(TrialsFacts, running.answer())
+    if answer.value is not None:
+        elsewhere = {n for v in TlsVersion if v not in order.versions for n in order.suites if _belongs(n, v)}
+        missing = elsewhere.union(answer.value.not_offered)
+        _require_all([name for name in order.suites if name in missing], answer.value.library_version)
+    return answer
+
+
+def _require_all(missing: Sequence[str], library: str) -> None:
+    if missing:
+        raise PolicyError(f"{library} does not offer {', '.join(missing)} in these versions")
 
 
 def _decoded(kind: type[F], found: Attempt[Any]) -> Attempt[F]:
@@ -100,6 +108,11 @@ def _decoded(kind: type[F], found: Attempt[Any]) -> Attempt[F]:
         return Attempt.ran(decode(kind, found.value))
     except DecodeError as error:
         return Attempt(Outcome.FAILED, reason=f"the self-test's answer cannot be read: {error}")
+
+
+def _belongs(suite: str, version: TlsVersion) -> bool:
+    """TLS 1.3 has suites of its own, and all of their names begin alike."""
+    return suite.startswith("TLS_") is (version is TlsVersion.TLS13)
 
 
 def trials_of(order: Order, library: Library, wanted: Wanted) -> tuple[Trial, ...]:
@@ -113,8 +126,7 @@ def trials_of(order: Order, library: Library, wanted: Wanted) -> tuple[Trial, ..
             suite_of.setdefault((cell.version, cell.cipher), cell.suite)
     pools: dict[TlsVersion, list[str]] = {}
     for version in order.versions:
-        # TLS 1.3 has suites of its own, and all of their names begin alike.
-        named = [name for name in order.suites if name.startswith("TLS_") is (version is TlsVersion.TLS13)]
+        named = [name for name in order.suites if _belongs(name, version)]
         # In the library's own order, which puts what is used most first.
         promised = [suite for key, suite in suite_of.items() if key[0] is version and key in order.promised]
         offered = [suite for (of, _), suite in suite_of.items() if of is version]
@@ -158,7 +170,7 @@ def judge(facts: SelftestFacts, rows: Sequence[MatrixRow], policy: Policy, syste
                 rx=judged[Direction.RX],
                 bytes=session.bytes_each_way,
                 sha256_ok=session.sha256_ok,
-                reason=session.failure,
+                reason=session.failure or session.untried,
             )
         )
     return tuple(results)
@@ -179,6 +191,11 @@ def pronounce(results: Sequence[SelftestResult], policy: Policy, checked: Verdic
                 SESSIONS,
                 checked.remedy,
             )
+    untried = next((c for c in cells if c[0].reason and c[2].status is Status.UNKNOWN), None)
+    if untried is not None and not (proved and all(requirement.met(results) for requirement in policy.required)):
+        # What is missing may be what this host did not let be tried.
+        remedy = Remedy("lift what is in the way (a limit, a sandbox, the library's configuration), and run it again")
+        return Verdict(Status.UNKNOWN, f"{untried[0].version} {untried[0].suite}: {untried[2].reason}", None, (remedy,))
     for requirement in policy.required:
         if not requirement.met(results):
             return Verdict(
@@ -210,14 +227,18 @@ def pronounce(results: Sequence[SelftestResult], policy: Policy, checked: Verdic
     return Verdict(Status.OK, summary)
 
 
-def check_of(results: Sequence[SelftestResult], verdict: Verdict, facts: SelftestFacts) -> Check:
-    """The self-test as one link of the chain."""
-    evidence: dict[str, str | int | bool | None | tuple[str, ...]] = {
+def _surroundings(facts: SelftestFacts | TrialsFacts) -> Evidence:
+    """Which library, over what, and whose counters: what a result means nothing without."""
+    return {
         "library": f"{facts.library_version} {facts.library_path}",
-        "suites": len(results),
         "io_uring": facts.ring_reason or "used",
         "own_network_namespace": facts.namespace_reason or "yes",
     }
+
+
+def check_of(results: Sequence[SelftestResult], verdict: Verdict, facts: SelftestFacts) -> Check:
+    """The self-test as one link of the chain."""
+    evidence: Evidence = {**_surroundings(facts), "suites": len(results)}
     cells = [r.direction(d).status for r in results for d in Direction]
     proved, failed = cells.count(Status.OK), cells.count(Status.CRITICAL)
     summary = f"{proved} directions in the kernel, {failed} failed, {len(results)} suites tested"
@@ -258,7 +279,9 @@ def pronounce_scenarios(results: Sequence[ScenarioResult], base: Verdict) -> Ver
     if not results:
         return base
     accepted = len(results) - len(weighed)
-    said = f"{len(weighed)} scenario runs fine" + (f", {accepted} with an accepted defect" if accepted else "")
+    ran = sum(result.finding is not Finding.NOT_RUN for result in weighed)
+    counts = (ran, "scenario runs fine"), (accepted, "with an accepted defect"), (len(weighed) - ran, "not run")
+    said = ", ".join(f"{number} {what}" for number, what in counts if number)
     return replace(base, summary=f"{base.summary}; {said}" if base.summary else said)
 
 
@@ -274,6 +297,10 @@ def scenarios_alone(results: Sequence[ScenarioResult], checked: Verdict, promise
     if not results:
         remedy = Remedy("ask for a suite that the library offers, of a version that the scenario is about")
         return Verdict(Status.UNKNOWN, "no scenario was run", None, (remedy,))
+    if all(r.finding is Finding.NOT_RUN for r in results):
+        why = next((f"{r.summary}; {r.reason}" for r in results if r.status is Status.UNKNOWN), results[0].reason)
+        reason = f"no scenario could be run: {why}"
+        return Verdict(Status.UNKNOWN, reason, checked.first_broken, checked.remedy)
     if any(r.direction(d).status is not Status.SKIP for r in results for d in Direction):
         return Verdict(Status.OK, "")
     if promised:
@@ -287,7 +314,7 @@ def scenarios_alone(results: Sequence[ScenarioResult], checked: Verdict, promise
     )
 
 
-def check_of_scenarios(results: Sequence[ScenarioResult]) -> Check:
+def check_of_scenarios(results: Sequence[ScenarioResult], facts: TrialsFacts) -> Check:
     """The scenarios as one link of the chain."""
     order = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK, Status.SKIP)
     worst = min((r.status for r in results), key=order.index, default=Status.SKIP)
@@ -295,7 +322,7 @@ def check_of_scenarios(results: Sequence[ScenarioResult]) -> Check:
     said = ", ".join(f"{number} {finding}" for finding, number in count.items() if number) or "none was run"
     reason = "; ".join(dict.fromkeys(f"{r.scenario}: {r.summary}" for r in results if r.status is worst))
     known = tuple(dict.fromkeys(identity for r in results for identity in r.known))
-    evidence: Evidence = {"known": known}
+    evidence: Evidence = {**_surroundings(facts), "known": known}
     reason = "" if worst is Status.OK else reason or said
     remedies = tuple(dict.fromkeys(remedy for r in results if r.status is worst for remedy in _remedies(r)))
     return Check(SCENARIOS, Link.BYTES, worst, said, reason, evidence, remedies)
@@ -368,7 +395,8 @@ def _with_trials(
         return replace(found, verdict=verdict, checks=(*found.checks, broken), results=found.results or ())
     facts = answer.value
     if facts.ring_reason and way is Way.IO_URING:
-        return replace(found, verdict=_without_ring(facts.ring_reason), results=found.results or ())
+        checks = (*found.checks, check_of_scenarios((), facts))
+        return replace(found, verdict=_without_ring(facts.ring_reason), checks=checks, results=found.results or ())
     library = f"{facts.library_version} ({facts.library_path})"
     judged = (catalogue.judged(trial, library) for trial in facts.trials)
     results = tuple(
@@ -387,7 +415,7 @@ def _with_trials(
     return replace(
         found,
         verdict=pronounce_scenarios(results, base or scenarios_alone(results, checked, promised)),
-        checks=(*checks, check_of_scenarios(results)),
+        checks=(*checks, check_of_scenarios(results, facts)),
         advisories=notices,
         results=found.results or (),
         scenarios=results,

@@ -14,14 +14,25 @@ from functools import partial
 from typing import Any
 
 from ktlsctl import datapath, evidence
-from ktlsctl.ciphers import bulk_cipher
 from ktlsctl.codec import decode, encode
 from ktlsctl.forks import enter_own_namespace, in_children
 from ktlsctl.libssl import Context, TlsError
 from ktlsctl.model import Direction, TlsVersion
-from ktlsctl.prepared import prepare
+from ktlsctl.prepared import offered, prepare
 from ktlsctl.sessionfacts import EndWords, Order, SelftestFacts, SessionFacts, Way, WitnessFacts
-from ktlsctl.stage import Deadline, End, Pair, Road, counters, drive, handshake, sequence, transfer
+from ktlsctl.stage import (
+    Deadline,
+    End,
+    Pair,
+    Road,
+    counters,
+    drive,
+    handshake,
+    hosts_trouble,
+    noise,
+    sequence,
+    transfer,
+)
 from ktlsctl.witness import import_witness, run_witness
 
 # ---- one session, all witnesses
@@ -30,7 +41,10 @@ from ktlsctl.witness import import_witness, run_witness
 def run_session(
     contexts: tuple[Context, Context], order: Order, version: TlsVersion, suite: str, alone: str
 ) -> SessionFacts:
-    """Both ends of one session in this process.  `alone`: why there is no network namespace of our own, or empty."""
+    """Both ends of one session in this process.  `alone`: why there is no network namespace of our own, or empty.
+
+    Raises OSError, Unusable where this host or the library's configuration does not let it be tried.
+    """
     if not alone:
         enter_own_namespace()
     road = Road.open(contexts[0].libssl, order.datapath)
@@ -47,14 +61,14 @@ def run_session(
         ends = [End(contexts[0], pair.server, path), End(contexts[1], pair.client, path)]
         both = (ends[0], ends[1])
         for end in both:
-            end.session.force(version, suite)
+            end.force(version, suite)
         handshake(both, path, deadline)
         facts["agreed"] = " ".join(both[0].session.agreed())
         # Tickets are records too: read them before records are counted.
         transfer(both, path, deadline, b"?", b"!")
         opening = {(e, d): sequence(e, d) for e in both for d in Direction}
-        noise = random.Random(order.seed)
-        up, down = transfer(both, path, deadline, noise.randbytes(order.size), noise.randbytes(order.size))
+        source = random.Random(order.seed)
+        up, down = transfer(both, path, deadline, noise(source, order.size), noise(source, order.size))
         facts["sha256_ok"] = up.intact and down.intact
         facts["counters"] = {k: v - before.get(k, 0) for k, v in counters().items()}
         # Both directions of both ends: the client's TX carries `up`, and so does the server's RX.
@@ -63,6 +77,8 @@ def run_session(
                 facts[f"{role}_{direction}"] = _words(end, direction, opening[end, direction], stream.records)
         facts["clean_close"] = _close_both(both, path, deadline)
     except (TlsError, OSError) as error:
+        if hosts_trouble(error):
+            raise
         facts["failure"] = str(error)
     finally:
         if path is not None:
@@ -114,14 +130,6 @@ def _close_both(ends: tuple[End, End], path: datapath.Datapath | None, deadline:
 # ---- the probe
 
 
-def offered(context: Context, versions: tuple[TlsVersion, ...]) -> tuple[tuple[TlsVersion, str, str], ...]:
-    """Every suite of these versions that this library offers and that needs no more than a certificate: version,
-    OpenSSL's name, bulk cipher."""
-    return tuple(
-        (TlsVersion(version), name, bulk_cipher(name)) for version, name in context.suites() if version in set(versions)
-    )
-
-
 def probe(argument: Any) -> Any:
     """The self-test child: an `Order` in, `SelftestFacts` out, both as JSON."""
     order = decode(Order, argument)
@@ -138,8 +146,10 @@ def probe(argument: Any) -> Any:
         partial(run_session, contexts, order, version, suite, alone) for version, suite, _ in suites
     ]
     sessions = [
-        SessionFacts(version, suite, prepared.road_name, failure=why) if why else decode(SessionFacts, value)
-        for (version, suite, _), (value, why) in zip(suites, in_children(works, patience, width), strict=True)
+        decode(SessionFacts, ended.value)
+        if ended.value is not None
+        else SessionFacts(version, suite, prepared.road_name, ended.failure, untried=ended.untried)
+        for (version, suite, _), ended in zip(suites, in_children(works, patience, width), strict=True)
     ]
     # One suite speaks for its cipher: what is proved here is the record protection, not the key exchange.
     proving = {(version, cipher): suite for version, suite, cipher in reversed(suites)}
@@ -148,8 +158,10 @@ def probe(argument: Any) -> Any:
         import_witness()
     works = [partial(run_witness, contexts[0], order, version, suite) for version, suite in chosen]
     witnesses = [
-        WitnessFacts(version, suite, "", failure=why) if why else decode(WitnessFacts, value)
-        for (version, suite), (value, why) in zip(chosen, in_children(works, patience, width), strict=True)
+        decode(WitnessFacts, ended.value)
+        if ended.value is not None
+        else WitnessFacts(version, suite, "", ended.failure, ended.untried)
+        for (version, suite), ended in zip(chosen, in_children(works, patience, width), strict=True)
     ]
     about = libssl.version, libssl.path, libssl.libcrypto, prepared.ring_reason, alone
     return encode(SelftestFacts(*about, tuple(sessions), tuple(witnesses)))

@@ -53,13 +53,14 @@ class Trial:
 @dataclass(frozen=True, slots=True)
 class TrialsOrder:
     """What a child that runs scenarios shall do.  `timeout`: seconds that a trial may take unless its scenario is
-    known to take longer; `seed` makes the payloads."""
+    known to take longer; `seed` makes the payloads; `named`: suites that the user named, all of which must be there."""
 
     libssl: str
     datapath: Way
     timeout: float
     seed: int
     trials: tuple[Trial, ...]
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class Carried:
 @dataclass(frozen=True, slots=True)
 class TrialFacts:
     """One trial.  `seen` holds the scenario's own facts as JSON (its module in scenarios/ has their type), unless there
-    is a `failure`, why it did not come to its end, or `absent`, why it means nothing here."""
+    is a `failure`, why it did not come to its end, `absent`, why it means nothing here, or `untried`, what on this host
+    kept it from being tried."""
 
     scenario: str
     version: TlsVersion
@@ -107,17 +109,22 @@ class TrialFacts:
     absent: str = ""
     seen: str = ""
     seconds: float = 0.0
+    untried: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialsFacts:
-    """Everything one child of scenarios found out; the reasons as in `SelftestFacts`."""
+    """Everything one child of scenarios found out; the reasons as in `SelftestFacts`.
+
+    `not_offered`: suites that were named and that the library does not offer; then nothing was run.
+    """
 
     library_version: str
     library_path: str
     ring_reason: str
     namespace_reason: str
     trials: tuple[TrialFacts, ...]
+    not_offered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +158,8 @@ class EndWords:
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """One session.  `failure`: why it did not come to its end; empty for one that did.
+    """One session.  `failure`: why it did not come to its end, `untried`: what on this host kept it from being tried;
+    both empty for one that did.
 
     `counters`: what each line of /proc/net/tls_stat, or each counter of kern.ipc.tls, rose by; only the session's own
     if `own_namespace`.
@@ -173,6 +181,7 @@ class SessionFacts:
     namespace_reason: str = ""
     counters: dict[str, int] = field(default_factory=dict)
     enters: int = 0
+    untried: str = ""
 
     def words(self, direction: Direction) -> tuple[EndWords, ...]:
         """Both ends' words on one direction; empty when the session did not get that far."""

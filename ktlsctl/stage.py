@@ -6,7 +6,9 @@ The child's side of the self-test: everything here meets the library under test.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import random
 import select
 import socket
 import sys
@@ -18,12 +20,30 @@ from typing import Any
 from ktlsctl import datapath, freebsdkernel
 from ktlsctl.facts import ktlsgauges, tlsstat
 from ktlsctl.libssl import Context, Libssl, TlsError
+from ktlsctl.libsslfile import Unusable
 from ktlsctl.model import Direction
 from ktlsctl.sessionfacts import Handover, Way
 
 MAX_RECORD = 16384
 #: Write sizes around the record's edge come first; the rest of the payload follows in these, over and over.
 WRITE_SIZES = (1, MAX_RECORD - 1, MAX_RECORD, MAX_RECORD + 1, 777, 3 * MAX_RECORD, 4 * MAX_RECORD + 1)
+
+_PIECE = 1 << 24
+
+
+#: What an OSError says when this host, not kernel TLS or the library, was in the way: limits, memory, space, rights,
+#: what a sandbox forbids (seccomp answers ENOSYS or EPERM), RLIMIT_FSIZE, no port left.
+_HOSTS_TROUBLE = frozenset(
+    {
+        errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ENOSPC, errno.EROFS, errno.EPERM,
+        errno.EACCES, errno.ENOENT, errno.ENOSYS, errno.EFBIG, errno.EADDRNOTAVAIL,
+    }
+)  # fmt: skip
+
+
+def hosts_trouble(error: BaseException) -> bool:
+    """Whether this says nothing of kernel TLS or the library: then it could not be tried."""
+    return isinstance(error, OSError) and error.errno in _HOSTS_TROUBLE
 
 
 class Road:
@@ -113,6 +133,14 @@ class End:
         else:
             self.bio.attach(self.session.address)
 
+    def force(self, version: str, suite: str) -> None:
+        """Allow this version and suite only.  Raises Unusable where the library's configuration forbids them, which is
+        no failure of a session."""
+        try:
+            self.session.force(version, suite)
+        except TlsError as error:
+            raise Unusable("configuration", f"{suite}: {error}") from None
+
     def close(self) -> None:
         # In this order: an operation in flight pins the file, and the peer would see no FIN.
         if self.bio is not None:
@@ -164,11 +192,16 @@ def drive(
     doing: str,
     step: Callable[[], bool | None],
 ) -> None:
-    """Call `step` until it says True; None means that nothing moved, so that waiting is due."""
+    """Call `step` until it says True; None means that nothing moved, so that waiting is due.
+
+    Raises TlsError at the deadline, also while data moves.
+    """
     while True:
         done = step()
         if done:
             return
+        if deadline.left <= 0:
+            raise TlsError(f"deadline passed while {doing}")
         if done is None:
             wait(ends, path, deadline, doing)
 
@@ -179,6 +212,12 @@ def handshake(ends: tuple[End, ...], path: datapath.Datapath | None, deadline: D
         return all(finished) or None
 
     drive(ends, path, deadline, "shaking hands", step)
+
+
+def noise(source: random.Random, size: int) -> bytes:
+    """`size` bytes that compress badly.  In pieces: CPython 3.11 makes no more than 2^31 bits at once."""
+    pieces = (source.randbytes(min(_PIECE, size - at)) for at in range(0, size, _PIECE))
+    return b"".join(pieces)
 
 
 class Stream:

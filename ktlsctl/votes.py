@@ -124,6 +124,8 @@ def judge_direction(
     session: SessionFacts, direction: Direction, promise: Promise, witness: WitnessFacts | None, system: Os
 ) -> DirectionResult:
     """`ok` proved, `skip` rightly in user space, `critical` promised and not met, `unknown` witnesses disagree."""
+    if session.untried:
+        return DirectionResult(Status.UNKNOWN, {}, f"the session could not be tried: {session.untried}")
     if session.failure:
         return DirectionResult(Status.CRITICAL, {}, f"the session failed: {session.failure}")
     votes = Votes()

@@ -18,7 +18,7 @@ from typing import Any
 from ktlsctl.libssl import Context, TlsError
 from ktlsctl.model import Direction, TlsVersion
 from ktlsctl.sessionfacts import Order, WitnessFacts
-from ktlsctl.stage import MAX_RECORD, WRITE_SIZES, Deadline, End, Pair, Road, Stream
+from ktlsctl.stage import MAX_RECORD, WRITE_SIZES, Deadline, End, Pair, Road, Stream, hosts_trouble, noise
 
 
 class Witness:
@@ -152,8 +152,8 @@ def run_witness(context: Context, order: Order, version: TlsVersion, suite: str)
     facts["witness"] = witness.name
     road = Road.open(context.libssl, order.datapath)
     path = road.path
-    noise = random.Random(order.seed + 1)
-    down, up = Stream(noise.randbytes(order.witness_size)), Stream(noise.randbytes(order.witness_size))
+    source = random.Random(order.seed + 1)
+    down, up = Stream(noise(source, order.witness_size)), Stream(noise(source, order.witness_size))
     to_witness, from_witness = Wire(down.payload), Wire(up.payload)
     pair = Pair()
     end: End | None = None
@@ -162,7 +162,7 @@ def run_witness(context: Context, order: Order, version: TlsVersion, suite: str)
     try:
         end = End(context, pair.server, path)
         subject = end
-        subject.session.force(version, suite)
+        subject.force(version, suite)
 
         def pump() -> bool:
             """Wire bytes both ways between the socket's other end and the witness; whether any moved."""
@@ -214,7 +214,7 @@ def run_witness(context: Context, order: Order, version: TlsVersion, suite: str)
             "tx_armed": subject.session.ktls(Direction.TX), "rx_armed": subject.session.ktls(Direction.RX),
         }  # fmt: skip
     except (TlsError, OSError) as error:
-        facts["failure"] = str(error)
+        facts["unavailable" if hosts_trouble(error) else "failure"] = str(error)
     finally:
         if end is not None:
             end.close()
@@ -232,9 +232,9 @@ def drive_against_wire(
         done = step()
         if done:
             return
+        if deadline.left <= 0:
+            raise TlsError(f"deadline passed while {doing}")
         if done is None:
-            if deadline.left <= 0:
-                raise TlsError(f"deadline passed while {doing}")
             poll.register(end.sock, select.POLLIN | (select.POLLOUT if end.session.wants_write else 0))
             poll.register(other, select.POLLIN)
             poll.poll(20)

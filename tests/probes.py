@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+from ktlsctl.libsslfile import Unusable
 from ktlsctl.servant import ProbeError
 
 
@@ -50,6 +51,10 @@ def leave(argument: Any) -> None:
 
 def refuse(argument: Any) -> None:
     raise ProbeError("not a TLS library")
+
+
+def unusable(argument: Any) -> None:
+    raise Unusable("certificate", "ee key too small")
 
 
 def bug(argument: Any) -> None:

@@ -47,3 +47,47 @@ def test_a_failure_leaves_the_old_content_and_no_temporary_file(
         write_whole(str(tmp_path / "file"), b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_fifo_is_written_into_and_stays_one(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(str(fifo), b"content")
+        assert os.read(reader, 100) == b"content"
+    finally:
+        os.close(reader)
+    assert fifo.is_fifo()
+    assert [p.name for p in tmp_path.iterdir()] == ["fifo"]
+
+
+def test_a_pipe_by_its_name_in_dev_fd_is_written_into() -> None:
+    """As /dev/stdout is in a pipeline: what the link reads as is no path."""
+    source, sink = os.pipe()
+    try:
+        write_whole(f"/dev/fd/{sink}", b"content")
+        assert os.read(source, 100) == b"content"
+    finally:
+        os.close(source)
+        os.close(sink)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_replaced_file_keeps_its_owner_where_that_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    given: list[tuple[int, int]] = []
+
+    def fchown(fd: int, owner: int, group: int) -> None:
+        given.append((owner, group))
+        if refused:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    write_whole(str(target), b"new")
+    about = target.stat()
+    assert given == [(about.st_uid, about.st_gid)]
+    assert target.read_text() == "new"

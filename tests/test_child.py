@@ -55,6 +55,11 @@ def test_a_refusal_is_the_probes_own_sentence() -> None:
     assert ask("refuse") == Attempt(Outcome.FAILED, reason="not a TLS library")
 
 
+def test_a_library_that_cannot_be_used_is_a_sentence() -> None:
+    said = "this TLS library cannot be used for the test: certificate (ee key too small)"
+    assert ask("unusable") == Attempt(Outcome.FAILED, reason=said)
+
+
 def test_a_bug_in_a_probe_is_named_and_not_a_traceback() -> None:
     assert ask("bug") == Attempt(Outcome.FAILED, reason="ZeroDivisionError: division by zero")
 

@@ -173,6 +173,12 @@ def test_a_capture_of_any_content_is_read_or_refused_and_its_host_never_raises(a
     host.run("")
 
 
+def test_an_empty_path_in_a_capture_is_no_answer() -> None:
+    answer = {"door": "resolve", "key": "/link", "outcome": "ran", "value": ""}
+    document = {"ktlsctl_capture": "1.0", "about": _ABOUT, "answers": [answer]}
+    assert CapturedHost.parse(json.dumps(document).encode()).resolve("/link").outcome is Outcome.UNRECORDED
+
+
 @given(st.binary())
 def test_arbitrary_bytes_are_never_a_capture_and_never_an_exception_of_another_kind(content: bytes) -> None:
     with pytest.raises(CaptureError):

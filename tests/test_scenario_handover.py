@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.handover import SIZE, Facts, Move, judge
 from ktlsctl.sessionfacts import Carried, Way
+from ktlsctl.trials import handover as trials_handover
 from tests.trials import WAYS, judged_here
 
 FACTS = Facts(
@@ -51,6 +54,41 @@ def test_a_direction_in_user_space_says_why_it_is_not_open() -> None:
     found = judge(replace(FACTS, send=closed, splice=replace(closed, name="splice"), record_types=()))
     assert found.evidence["splice"] == "not open: the kernel does not send here"
     assert found.status is Status.OK
+
+
+class Bare:
+    """A ground that only keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.opened: list[Any] = []
+        self.content = b""
+
+    def noise(self, size: int) -> bytes:
+        return b"x" * size
+
+    def file(self, content: bytes) -> int:
+        self.content = content
+        return 12345
+
+    def closing(self, closable: Any) -> Any:
+        self.opened.append(closable)
+        return closable
+
+
+def test_what_is_spliced_is_in_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    ground, sources = Bare(), []
+
+    class Recorder:
+        def splice(self, source: int, offset: int | None, target: int, size: int) -> int:
+            sources.append(source)
+            raise BlockingIOError
+
+    payload, more = trials_handover._splicer(cast(Any, ground), cast(Any, Recorder()), cast(Any, None))
+    more(0)
+    for opened in ground.opened:
+        opened.close()
+    assert (sources, ground.content) == ([12345], payload)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.many import SLACK, WANTED, Facts, judge
 from ktlsctl.sessionfacts import Carried, Way
+from ktlsctl.trials import many as trials_many
+from ktlsctl.trials.ground import Ground
 from tests.trials import WAYS, judged_here
 
 FINE = Facts(WANTED, Carried(True, True, True, True), WANTED, WANTED, 16000, 1000, 0, 0, 0, {"TlsCurrTxSw": 0})
@@ -52,3 +55,11 @@ def test_fewer_than_wanted_is_unknown_with_what_to_raise() -> None:
 def test_a_thousand_sessions_here_leave_nothing(way: Way) -> None:
     (result,) = judged_here("many", way)
     assert result.status is Status.OK, result
+
+
+@pytest.mark.parametrize("limit", [5, 300])
+def test_under_a_low_limit_of_descriptors_nothing_is_opened(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(trials_many, "_descriptor_limit", lambda: limit)
+    facts = trials_many.run(cast(Ground, None))
+    assert 0 <= facts.sessions < WANTED
+    assert judge(facts).status is Status.UNKNOWN

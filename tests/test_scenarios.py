@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 
 from ktlsctl import advisories, selftest
 from ktlsctl.cli import cli
-from ktlsctl.codec import encode
+from ktlsctl.codec import decode, encode
 from ktlsctl.completions import __file__ as completions
 from ktlsctl.model import (
     About,
@@ -29,8 +31,10 @@ from ktlsctl.model import (
 from ktlsctl.policy import Policy
 from ktlsctl.render import selftest_text
 from ktlsctl.scenarios import bulk, catalogue
-from ktlsctl.sessionfacts import Carried, Order, TrialFacts, TrialsFacts, Way
+from ktlsctl.sessionfacts import Carried, Order, Trial, TrialFacts, TrialsFacts, TrialsOrder, Way
+from ktlsctl.trials import run as trials_run
 from tests import reports
+from tests.scenario_outcomes import OUTCOMES
 
 GCM12, GCM13 = "ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_AES_128_GCM_SHA256"
 ORDER = Order("/lib/libssl.so.3", tuple(TlsVersion), (), Way.AUTO, 1, 1, 20.0, 1)
@@ -107,6 +111,22 @@ def test_suites_that_were_named_are_those_of_every_scenario() -> None:
 def test_a_scenario_of_one_version_leaves_the_other_out() -> None:
     assert {suite for _, suite in trials(("many",), promised=AGREED)} == {GCM12}
     assert trials(("many",), versions=(TlsVersion.TLS13,), promised=AGREED) == []
+
+
+def test_every_defect_that_a_scenario_proves_can_be_accepted_and_is_an_advisory() -> None:
+    proved = {identity for _, _, known in OUTCOMES.values() for identity in known}
+    assert proved <= set(catalogue.DEFECTS)
+    assert all(advisories.by_id(identity) for identity in catalogue.DEFECTS)
+
+
+def test_the_manual_names_the_patience_of_every_scenario() -> None:
+    manual = (Path(__file__).parent.parent / "man/ktlsctl-selftest.8").read_text()
+    text = " ".join(manual.partition("has a patience of its own")[2].partition(".It Fl")[0].split())
+    usual, *others = sorted({scenario.patience for scenario in catalogue.CATALOGUE})
+    assert f"{usual:g} seconds" in text
+    for scenario in catalogue.CATALOGUE:
+        assert scenario.patience == usual or f"{scenario.patience:g} for .Cm {scenario.name} ," in text
+    assert others
 
 
 def test_every_scenario_has_a_module_that_runs_it() -> None:
@@ -190,6 +210,48 @@ def test_io_uring_that_was_asked_for_and_is_not_there_is_unknown() -> None:
     assert (report.verdict.status, report.scenarios) == (Status.UNKNOWN, ())
 
 
+def test_without_the_io_uring_that_was_asked_for_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = SimpleNamespace(
+        libssl=SimpleNamespace(version="v", path="p"), ring_reason="forbidden", alone="", contexts=(None, None)
+    )
+    monkeypatch.setattr(trials_run, "prepare", lambda *_: prepared)
+    monkeypatch.setattr(trials_run, "offered", lambda *_: ((TlsVersion.TLS12, GCM12, "AES-128-GCM"),))
+    monkeypatch.setattr(trials_run, "in_children", lambda *_: pytest.fail("a trial was run"))
+    order = TrialsOrder("p", Way.IO_URING, 20.0, 1, (Trial("bulk", TlsVersion.TLS12, GCM12),))
+    assert decode(TrialsFacts, trials_run.probe(encode(order))) == TrialsFacts("v", "p", "forbidden", "", ())
+
+
+def test_where_nothing_could_be_run_the_verdict_is_unknown_and_says_why() -> None:
+    absent = facts(absent="splice is Linux's")
+    for checked in (reports.ok(), reports.broken_module()):
+        report = selftest.report(checked, None, answer(absent, absent), Policy(), Way.AUTO)
+        assert (report.verdict.status, report.verdict.summary) == (
+            Status.UNKNOWN, "no scenario could be run: splice is Linux's"
+        )  # fmt: skip
+
+
+def test_what_was_not_run_is_not_counted_as_fine() -> None:
+    results = [found(Status.OK, Finding.FINE), found(Status.OK, Finding.KNOWN), found(Status.SKIP, Finding.NOT_RUN)]
+    assert selftest.pronounce_scenarios(results, OK).summary == "sessions fine; 2 scenario runs fine, 1 not run"
+
+
+def test_a_trial_that_this_host_did_not_let_be_tried_is_unknown_and_not_unexplained() -> None:
+    report = selftest.report(reports.ok(), None, answer(facts(untried="Too many open files")), Policy(), Way.AUTO)
+    (result,) = report.scenarios
+    assert (result.status, result.finding) == (Status.UNKNOWN, Finding.NOT_RUN)
+    assert "Too many open files" in report.verdict.summary
+    assert not report.verdict.remedy
+
+
+def test_a_report_of_scenarios_alone_names_library_datapath_and_what_is_missing() -> None:
+    said = TrialsFacts("OpenSSL 3.5.7", "/lib/libssl.so.3", "io_uring_setup: EPERM", "user namespaces: EPERM", ())
+    some = Attempt.ran(replace(said, trials=(replace(facts(seen=IN_KERNEL), datapath="socket"),)))
+    text = selftest_text.render(selftest.report(reports.ok(), None, some, Policy(), Way.AUTO))
+    assert "Library:  OpenSSL 3.5.7 /lib/libssl.so.3\n" in text
+    assert "Datapath: socket, not io_uring: io_uring_setup: EPERM\n" in text
+    assert "no network namespace of our own: user namespaces: EPERM" in " ".join(text.split())
+
+
 def test_no_trial_at_all_is_never_ok() -> None:
     report = selftest.report(reports.ok(), None, answer(), Policy(), Way.AUTO)
     assert report.verdict.status is Status.UNKNOWN
@@ -240,18 +302,25 @@ def test_the_list_says_what_each_scenario_proves() -> None:
     ("arguments", "said"),
     [
         (["--scenario", "nonsense"], "no scenario is called 'nonsense'; one of session, all, bulk"),
-        (["--accept", "nonsense"], "no known defect is called 'nonsense'"),
+        (
+            ["--accept", "nonsense"],
+            "no scenario proves a defect called 'nonsense'; one of openssl.moving-write-buffer,",
+        ),
+        (["--accept", "openssl.rx-data-length"], "no scenario proves"),
+        (["--list-scenarios", "--json"], "--list-scenarios is text only"),
+        (["--list-scenarios", "--format", "tap"], "--list-scenarios is text only"),
+        (["--libssl", ""], "--libssl names no file"),
+        (["--tls1.2", "--require", "tls1.3:tx"], "add --tls1.3"),
         (["--scenario", "bulk", "--require", "tls1.2:tx"], "add --scenario session"),
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(arguments: list[str], said: str) -> None:
     done = CliRunner().invoke(cli, ["selftest", *arguments])
+    assert done.exit_code != 0
     assert said in done.output
 
 
 def test_the_completions_offer_every_scenario() -> None:
-    from pathlib import Path
-
     for name in ("ktlsctl.bash", "ktlsctl.zsh", "ktlsctl.fish"):
         text = (Path(completions).parent / name).read_text()
         words = text.replace("'", " ").replace("(", " ").replace(")", " ").split()

@@ -6,17 +6,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktlsctl import selftest
+from ktlsctl import selftest, stage
 from ktlsctl.codec import decode, encode
 from ktlsctl.facts import ktlsgauges
+from ktlsctl.libssl import TlsError
 from ktlsctl.model import (
     About,
     Attempt,
@@ -34,6 +36,7 @@ from ktlsctl.model import (
 )
 from ktlsctl.policy import Policy, PolicyError, Requirement
 from ktlsctl.sessionfacts import EndWords, Handover, SelftestFacts, SessionFacts, Way, WitnessFacts
+from ktlsctl.witness import drive_against_wire
 
 TX, RX = Direction
 TLS12, TLS13 = TlsVersion
@@ -290,6 +293,67 @@ def test_a_witness_of_another_suite_is_not_heard() -> None:
     assert judged(session(), against=witness(suite=CHACHA12, leaked=True)).status is Status.OK
 
 
+# ---- what could not be tried
+
+UNTRIED = SessionFacts(TLS12, GCM12, "io_uring", untried="Too many open files")
+
+
+def test_what_this_host_did_not_let_be_tried_is_unknown_and_not_a_failure() -> None:
+    found = judged(UNTRIED)
+    assert (found.status, found.reason) == (
+        Status.UNKNOWN, "the session could not be tried: Too many open files"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("others", [(), (session(IN_USER_SPACE, suite="ECDHE-RSA-AES128-GCM-SHA256", counters={}),)])
+def test_where_the_proof_may_be_missing_for_what_was_not_tried_the_verdict_is_unknown(
+    others: tuple[SessionFacts, ...],
+) -> None:
+    results = selftest.judge(facts(UNTRIED, *others), rows(library=NO), Policy(), Os.LINUX)
+    verdict = selftest.pronounce(results, Policy(), HEALTHY)
+    assert (verdict.status, "Too many open files" in verdict.summary) == (Status.UNKNOWN, True)
+
+
+def test_a_requirement_that_was_not_tried_is_unknown_though_another_direction_was_proved() -> None:
+    tried = session(version=TLS13, suite=GCM13, server=replace(IN_KERNEL, kernel=(0x0304, 51)))
+    policy = Policy(required=(Requirement.parse("tls1.2:tx"),))
+    results = selftest.judge(facts(UNTRIED, tried), rows(), policy, Os.LINUX)
+    assert results[1].tx.status is Status.OK
+    assert selftest.pronounce(results, policy, HEALTHY).status is Status.UNKNOWN
+
+
+# ---- the deadline and the payload
+
+
+def moving() -> Iterator[bool]:
+    yield from [False] * 1000
+    raise AssertionError("it went on past its deadline")
+
+
+def test_the_deadline_ends_what_still_moves() -> None:
+    steps, others = moving(), moving()
+    with pytest.raises(TlsError, match="deadline passed while moving data"):
+        stage.drive((), None, stage.Deadline(0.0), "moving data", lambda: next(steps))
+    with pytest.raises(TlsError, match="deadline passed while moving data"):
+        drive_against_wire(cast(Any, None), cast(Any, None), stage.Deadline(0.0), "moving data", lambda: next(others))
+
+
+def test_a_payload_is_made_in_pieces_that_every_python_can_make() -> None:
+    class Counted(random.Random):
+        sizes: tuple[int, ...] = ()
+
+        def randbytes(self, n: int) -> bytes:
+            self.sizes += (n,)
+            return bytes(n)
+
+    source = Counted()
+    size = 2 * stage._PIECE + 5
+    assert len(stage.noise(source, size)) == size
+    assert sum(source.sizes) == size
+    # getrandbits takes an int of C up to CPython 3.11
+    assert max(source.sizes) * 8 < 1 << 31
+
+
 # ---- requirements
 
 
@@ -311,7 +375,19 @@ def test_a_requirement_is_read(text: str, expected: Requirement) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nonsense", "tls1.1:tx", "tls1.2", "tls1.2:", "tls1.2:up", "tls1.2:tx,", "tls1.2:des:tx", "a:b:c:d"]
+    "text",
+    [
+        "",
+        "nonsense",
+        "tls1.1:tx",
+        "tls1.2",
+        "tls1.2:",
+        "tls1.2:up",
+        "tls1.2:tx,",
+        "tls1.2:des:tx",
+        "tls1.2:foocbc:tx",
+        "a:b:c:d",
+    ],
 )
 def test_what_is_no_requirement_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(PolicyError) as caught:

@@ -7,6 +7,7 @@ prove is in test_selftest_in_lab.py.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -23,7 +24,8 @@ import psutil
 import pytest
 from junitparser import JUnitXml
 
-from ktlsctl.forks import in_children
+from ktlsctl.forks import Ended, in_children
+from ktlsctl.libssl import TlsError
 from ktlsctl.schema import report_schema
 from tests.libssls import SYSTEM, from_wheel
 
@@ -217,6 +219,45 @@ def test_io_uring_that_was_asked_for_and_is_forbidden_is_unknown(suite: tuple[st
     assert "io_uring_setup" in report["verdict"]["summary"]
 
 
+# ---- configurations that a throw-away certificate does not meet
+
+
+def configured(folder: Path, line: str) -> dict[str, str]:
+    file = folder / "openssl.cnf"
+    file.write_text(f"openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n{line}\n")
+    return os.environ | {"OPENSSL_CONF": str(file)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["CipherString = DEFAULT@SECLEVEL=5", "Groups = P-384", "SignatureAlgorithms = RSA+SHA512", "VerifyMode = Require"],
+)
+def test_a_hardened_configuration_is_no_failure_of_kernel_tls(line: str, tmp_path: Path) -> None:
+    few = ("--suite", GCM, "--suite", "ECDHE-ECDSA-AES128-GCM-SHA256", "--scenario", "records")
+    done = selftest("--json", *few, env=configured(tmp_path, line))
+    report = document(done)
+    sessions = [r for r in report["results"] if r["scenario"] == "session"]
+    expect_verdict(done, report | {"results": sessions})
+    assert {(r["scenario"], r["sha256_ok"]) for r in sessions} == {("session", True)}
+    assert [r["status"] for r in report["results"] if r["scenario"] == "records"] == ["ok", "ok"]
+
+
+def test_a_version_that_the_configuration_leaves_out_is_not_run(tmp_path: Path) -> None:
+    command = [*COMMAND[:4], "--json", "--scenario", "records"]
+    report = document(run(command, env=configured(tmp_path, "Protocol = -TLSv1.3")))
+    found = {r["version"]: (r["status"], r["reason"]) for r in report["results"]}
+    assert found["TLSv1.2"][0] == "ok"
+    assert found["TLSv1.3"] == ("skip", "this library's configuration leaves TLSv1.3 out")
+
+
+@pytest.mark.parametrize("more", [("NONSENSE",), (GCM, "--tls1.2")])
+@pytest.mark.parametrize("what", ["session", "bulk"])
+def test_a_suite_that_is_not_offered_is_a_usage_error_whatever_is_run(what: str, more: tuple[str, ...]) -> None:
+    done = run([*COMMAND[:4], "--scenario", what, "--suite", *more])
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"does not offer {more[0]} in these versions" in done.stderr
+
+
 # ---- sessions that end badly
 
 
@@ -228,6 +269,14 @@ def crash(number: int = signal.SIGSEGV) -> None:
 
 def fail() -> None:
     raise ValueError("no such thing")
+
+
+def no_room() -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def refuse() -> None:
+    raise TlsError("bad record")
 
 
 def descriptors() -> set[str]:
@@ -246,15 +295,18 @@ def test_crash_hang_and_error_are_one_failed_answer_each_in_the_order_of_the_wor
         lambda: os._exit(7),
         lambda: crash(signal.SIGRTMIN + 3),
         lambda: "x" * 300_000,
+        no_room,
+        refuse,
     ]
     answers = in_children(works, 1.0, width)
-    assert answers[0] == ("first", "")
-    assert answers[1] == (None, "the library died of SIGSEGV")
-    assert answers[2] == (None, "no answer within 1 s")
-    assert answers[3] == (None, "ValueError: no such thing")
-    assert answers[4] == (None, "the session's process ended with status 7 and no answer")
-    assert answers[5] == (None, f"the library died of signal {signal.SIGRTMIN + 3}")
-    assert answers[6] == ("x" * 300_000, "")
+    assert answers[0] == Ended("first")
+    assert answers[1] == Ended(failure="the library died of SIGSEGV")
+    assert answers[2] == Ended(failure="no answer within 1 s")
+    assert answers[3] == Ended(untried="ValueError: no such thing")
+    assert answers[4] == Ended(failure="the session's process ended with status 7 and no answer")
+    assert answers[5] == Ended(failure=f"the library died of signal {signal.SIGRTMIN + 3}")
+    assert answers[6] == Ended("x" * 300_000)
+    assert answers[7:] == [Ended(untried="Too many open files"), Ended(failure="bad record")]
     assert descriptors() == before
     assert psutil.Process().children() == siblings
 
@@ -295,6 +347,44 @@ def test_a_library_that_crashes_in_one_suite_loses_that_suite_alone() -> None:
     assert failures.pop(GCM) == "the library died of SIGABRT"
     assert len(failures) > 20
     assert set(failures.values()) == {""}
+
+
+@pytest.mark.parametrize("place", ["Pair", "handshake"])
+def test_what_this_host_refuses_a_session_says_nothing_of_the_library(place: str) -> None:
+    said = script(
+        f"""
+        def refused(*_):
+            raise OSError(24, "Too many open files")
+        session.{place} = refused
+        print(json.dumps(session.probe(encode(order))))
+        """
+    )
+    assert {(s["failure"], s["untried"]) for s in said["sessions"]} == {("", "Too many open files")}
+
+
+@pytest.mark.parametrize(
+    ("raised", "failure", "untried"),
+    [
+        ("OSError(24, 'Too many open files')", "", "Too many open files"),
+        ("OverflowError('too large')", "", "OverflowError: too large"),
+        ("TlsError('bad record')", "bad record", ""),
+        ("OSError(104, 'reset')", "[Errno 104] reset", ""),
+    ],
+)
+def test_a_trial_that_this_host_refuses_is_told_from_one_that_failed(raised: str, failure: str, untried: str) -> None:
+    said = script(
+        f"""
+        from ktlsctl.libssl import TlsError
+        from ktlsctl.sessionfacts import Trial, TrialsOrder
+        from ktlsctl.trials import ground, run
+        def refused(*_):
+            raise {raised}
+        ground.Pair = refused
+        what = Trial("bulk", TlsVersion.TLS13, "{GCM}")
+        print(json.dumps(run.probe(encode(TrialsOrder(sys.argv[1], Way.SOCKET, 20.0, 1, (what,))))))
+        """
+    )
+    assert [(t["failure"], t["untried"]) for t in said["trials"]] == [(failure, untried)]
 
 
 @pytest.mark.parametrize("way", ["AUTO", "SOCKET"])

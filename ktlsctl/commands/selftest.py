@@ -115,7 +115,6 @@ def selftest(
     promise must exist. Then scenarios try what breaks kernel TLS in production, and tell a known defect from one that
     is not known. Loads no module and needs no privilege.
     """
-    from ktlsctl import advisories
     from ktlsctl import selftest as test
     from ktlsctl.model import Direction, TlsVersion
     from ktlsctl.policy import Policy, PolicyError, Requirement
@@ -124,6 +123,8 @@ def selftest(
     from ktlsctl.sessionfacts import Order, Way
 
     if list_scenarios:
+        if as_json or form != "text":
+            raise click.UsageError("--list-scenarios is text only; leave --json and --format out.")
         from ktlsctl.render import scenarios_text
 
         deliver(scenarios_text.catalogue_text(), output)
@@ -133,11 +134,12 @@ def selftest(
         if name not in known:
             raise click.UsageError(f"no scenario is called {name!r}; one of {', '.join(known)}.")
     for name in accepted:
-        if advisories.by_id(name) is None:
-            raise click.UsageError(
-                f"no known defect is called {name!r}; 'ktlsctl check --verbose' names those there are."
-            )
+        if name not in catalogue.DEFECTS:
+            provable = ", ".join(catalogue.DEFECTS)
+            raise click.UsageError(f"no scenario proves a defect called {name!r}; one of {provable}.")
 
+    if libssl == "":
+        raise click.UsageError("--libssl names no file; give the path of a libssl.so, or leave it out.")
     not_both(quiet, verbose)
     chosen = [v for v, wanted in ((TlsVersion.TLS12, tls12), (TlsVersion.TLS13, tls13)) if wanted]
     order = Order(
@@ -155,9 +157,10 @@ def selftest(
             tuple(Direction) if direction == "both" else (Direction(direction),),
             tuple(Requirement.parse(text) for text in required),
             frozenset(accepted),
+            order.versions,
         )
         with progress(f"testing with {', '.join(order.versions)} ..."):
-            options = Options(libssl=(libssl,) if libssl else ())
+            options = Options(libssl=(libssl,) if libssl is not None else ())
             host = live_host()
             report = test.run(host, options, order, policy, catalogue.wanted(scenarios, host.about.os))
     except PolicyError as error:

@@ -53,10 +53,11 @@ def render(report: Report, *, color: bool = False, quiet: bool = False, verbose:
 
 def _head(report: Report) -> Iterator[str]:
     yield from head(report)
-    evidence = next((check.evidence for check in report.checks if check.id == SESSIONS), {})
+    evidence = next((check.evidence for check in report.checks if check.id in (SESSIONS, SCENARIOS)), {})
     if "library" in evidence:
         yield from wrapped(shown(evidence["library"]), "Library:  ")
-    datapaths = list(dict.fromkeys(result.datapath for result in report.results or ()))
+    named = (*(r.datapath for r in report.results or ()), *(r.datapath for r in report.scenarios))
+    datapaths = list(dict.fromkeys(named))
     ring = evidence.get("io_uring", "used")
     if datapaths:
         why = "" if ring == "used" else f", not io_uring: {shown(ring)}"

@@ -76,7 +76,7 @@ _USER_SPACE = {
     Damage.STUB: (BAD_RECORD_MAC, "length too short", "internal error"),
 }
 
-_NO_ALERT = "openssl.alert-after-bad-record"
+NO_ALERT = "openssl.alert-after-bad-record"
 
 
 def _harmless(case: Case, version: TlsVersion) -> bool:
@@ -134,7 +134,7 @@ def judge(facts: Facts) -> Judgement:
             Status.OK,
             summary,
             "no alert reaches the peer of a kernel that refused a record: it sees a close, or waits",
-            (_NO_ALERT,),
+            (NO_ALERT,),
             facts.carried,
             evidence=evidence,
         )

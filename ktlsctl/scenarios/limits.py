@@ -23,6 +23,8 @@ class Setting(StrEnum):
     ENCRYPT_THEN_MAC = "encrypt-then-MAC (CBC)"
 
 
+PADDING_IGNORED = "openssl.padding-ignored"
+
 #: Directions that the kernel must not have with this set.  Which ones max_send_fragment costs depends on the version.
 MUST_BE_OFF = {
     Setting.MAX_FRAGMENT_LENGTH: ("tx", "rx"),
@@ -114,12 +116,12 @@ def _judge_carried(facts: Facts, carried: Carried, evidence: dict[str, str]) -> 
             Status.WARNING,
             "block padding that a program asks for is silently left out",
             f"kernel TLS stays on and the kernel pads nothing; {said}",
-            ("openssl.padding-ignored",),
+            (PADDING_IGNORED,),
             carried,
             evidence=evidence,
         )
     tried = [session for session, _ in on if session.setting is Setting.BLOCK_PADDING]
-    return fine(said, carried, refuted=("openssl.padding-ignored",) if tried else (), evidence=evidence)
+    return fine(said, carried, refuted=(PADDING_IGNORED,) if tried else (), evidence=evidence)
 
 
 def _less(one: Carried, other: Carried) -> bool:

@@ -49,7 +49,7 @@ class Facts:
     cases: tuple[Case, ...]
 
 
-_EOF_AS_LENGTH = "openssl.eof-without-close-notify"
+EOF_AS_LENGTH = "openssl.eof-without-close-notify"
 #: SSL_ERROR_SYSCALL of openssl/ssl.h
 _SYSCALL = 5
 _ENDS = (Loss.MID_RECORD, Loss.END, Loss.END_OWN_BIO)
@@ -110,7 +110,7 @@ def judge(facts: Facts) -> Judgement:
             "every lost peer is reported and all is given back, but an end of file under a wrong name",
             "a peer that ends without close_notify is reported as 'packet length too long', and "
             "SSL_OP_IGNORE_UNEXPECTED_EOF does not help",
-            (_EOF_AS_LENGTH,),
+            (EOF_AS_LENGTH,),
             facts.carried,
             evidence=evidence,
         )
@@ -119,6 +119,6 @@ def judge(facts: Facts) -> Judgement:
     return fine(
         f"{len(facts.cases)} ways to lose a peer reported, and all that it held given back",
         facts.carried,
-        refuted=(_EOF_AS_LENGTH,) if received else (),
+        refuted=(EOF_AS_LENGTH,) if received else (),
         evidence=evidence,
     )

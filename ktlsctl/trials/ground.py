@@ -17,7 +17,7 @@ from ktlsctl.libssl import Context, Libssl
 from ktlsctl.model import Direction, TlsVersion
 from ktlsctl.prepared import contexts_of
 from ktlsctl.sessionfacts import Carried, Way
-from ktlsctl.stage import Deadline, End, Pair, Road, counters, drive, handshake, transfer
+from ktlsctl.stage import Deadline, End, Pair, Road, counters, drive, handshake, noise, transfer
 
 
 class NotHere(Exception):
@@ -72,7 +72,7 @@ class Ground:
 
     def noise(self, size: int) -> bytes:
         """`size` bytes that compress badly and differ at every place; the same for the same seed."""
-        return self._noise.randbytes(size)
+        return noise(self._noise, size)
 
     def file(self, content: bytes) -> int:
         """A descriptor of a file that has this content and no name; gone at the trial's end."""
@@ -98,7 +98,7 @@ class Ground:
     def end(self, context: Context, sock: socket.socket) -> End:
         """One TLS end of this trial's version and suite on a socket, not yet shaken."""
         end: End = self.closing(End(context, sock, self.path))
-        end.session.force(self.version, self.suite)
+        end.force(self.version, self.suite)
         return end
 
     def ends(self, pair: Pair | None = None, contexts: tuple[Context, Context] | None = None) -> tuple[End, End]:

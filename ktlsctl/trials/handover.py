@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -177,9 +176,7 @@ def _sender(ground: Ground, mover: Mover, end: End) -> tuple[bytes, Callable[[in
 
 def _splicer(ground: Ground, mover: Mover, end: End) -> tuple[bytes, Callable[[int], int]]:
     payload = ground.noise(SIZE)
-    file = ground.closing(tempfile.TemporaryFile())  # noqa: SIM115  the ground closes it
-    file.write(payload)
-    file.flush()
+    file = ground.file(payload)
     source, target = os.pipe()
     for fd in (source, target):
         ground.closing(_Descriptor(fd))
@@ -189,7 +186,7 @@ def _splicer(ground: Ground, mover: Mover, end: End) -> tuple[bytes, Callable[[i
         moved = 0
         try:
             if not held[0]:
-                held[0] = mover.splice(file.fileno(), sent, target, min(_PIECE, SIZE - sent))
+                held[0] = mover.splice(file, sent, target, min(_PIECE, SIZE - sent))
             moved = mover.splice(source, None, end.sock.fileno(), held[0])
             held[0] -= moved
         except BlockingIOError:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ktlsctl.libssl import SSL_OP_NO_COMPRESSION, Connection, TlsError, ffi
+from ktlsctl.libsslfile import Unusable
 from ktlsctl.model import TlsVersion
 from ktlsctl.scenarios.limits import Facts, Session, Setting
 from ktlsctl.sessionfacts import Carried
@@ -118,5 +119,8 @@ def _compressed(session: Connection) -> str:
 
 
 def _cbc(server: End, client: End) -> None:
-    for end in (server, client):
-        end.session.force(TlsVersion.TLS12, _CBC_SUITE)
+    try:
+        for end in (server, client):
+            end.force(TlsVersion.TLS12, _CBC_SUITE)
+    except Unusable as reason:
+        raise NotHere(str(reason)) from None

@@ -19,7 +19,9 @@ _RESERVE = 100
 
 
 def run(ground: Ground) -> Facts:
-    count = min(WANTED, (_descriptor_limit() - len(_descriptors()) - _RESERVE) // 2)
+    count = max(0, min(WANTED, (_descriptor_limit() - len(_descriptors()) - _RESERVE) // 2))
+    if count < WANTED:
+        return Facts(count, Carried(), 0, 0, 0, 0, 0, 0, 0)
     ticket = _Ticket(ground)
     before = _descriptors()
     # What stays loaded and mapped for good is there after the first.
@@ -70,7 +72,7 @@ def _open(ground: Ground, ticket: _Ticket, count: int) -> list[tuple[End, End]]:
         ends = End(ground.contexts[0], pair.server, ground.path), End(ground.contexts[1], pair.client, ground.path)
         opened.append(ends)
         for end in ends:
-            end.session.force(ground.version, ground.suite)
+            end.force(ground.version, ground.suite)
             end.session.allow(SSL_MODE_RELEASE_BUFFERS)
         ticket.use(ends[1])
         handshake(ends, ground.path, ground.deadline)

@@ -36,6 +36,7 @@ class _Purse:
         self._callback = ffi.callback("int(SSL *, SSL_SESSION *)", self._take)
         # Of its own: the other trials' sessions do not fill it.
         context = self.context = ground.libssl.context(server=False)
+        context.lift_limits()
         context.offer_all()
         context.set_options(SSL_OP_ENABLE_KTLS)
         self._lib.SSL_CTX_ctrl(context.raw, _SET_CACHE_MODE, _CACHE_CLIENT, ffi.NULL)

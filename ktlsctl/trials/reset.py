@@ -125,7 +125,7 @@ def _end_own_bio(ground: Ground, block: bytes) -> _Seen:
     client: End = ground.closing(End(ground.contexts[1], pair.client, None))
     ends = server, client
     for end in ends:
-        end.session.force(ground.version, ground.suite)
+        end.force(ground.version, ground.suite)
     handshake(ends, None, ground.deadline)
     transfer(ends, None, ground.deadline, b"?", b"!")
     carried = ground.carried(ends)
@@ -263,7 +263,7 @@ def _live(ground: Ground, pair: Pair, block: bytes, sends: bool) -> None:
     # A ring is its opener's alone.
     road = Road.open(ground.libssl, ground.road.name)
     end = End(ground.contexts[1], pair.client, road.path)
-    end.session.force(ground.version, ground.suite)
+    end.force(ground.version, ground.suite)
     drive((end,), road.path, ground.deadline, "shaking hands", lambda: end.session.handshake() or None)
     if sends:
         drive((end,), road.path, ground.deadline, "sending", lambda: False if _written(end, block) else None)
