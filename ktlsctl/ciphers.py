@@ -115,6 +115,11 @@ SUITES: tuple[Suite, ...] = (
 )
 
 
+def family(cipher: str) -> str:
+    """What FreeBSD's list tells of a cipher: no key length, and of CBC no digest; the cipher itself for the others."""
+    return re.sub(r"\AAES-(?:128|256)-(GCM|CBC)(?:-SHA\d+)?\Z", r"AES-\1", cipher)
+
+
 def bulk_cipher(suite: str) -> str:
     """The bulk cipher of a suite under OpenSSL's name, as the tables above write it; the suite itself if unknown."""
     if "CHACHA20" in suite:

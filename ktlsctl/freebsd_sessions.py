@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ktlsctl import sysctl
-from ktlsctl.ciphers import FREEBSD_CIPHERS
+from ktlsctl.ciphers import FREEBSD_CIPHERS, family
 from ktlsctl.facts import connections, ktlsgauges, ktlslist
 from ktlsctl.facts.attempts import mapped
 from ktlsctl.freebsdabi import Crypto
@@ -26,21 +27,37 @@ _FAMILIES: Mapping[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """`listed`: how the kernel's list was got.  `gauges`: its numbers by their own names; ABSENT without KERN_TLS."""
+    """`listed`: how the kernel's list was got.  `gauges`: its numbers by their own names; ABSENT without KERN_TLS.
+
+    `connections`, `names`: how the connections with their processes, and the names of all processes, were got.
+    """
 
     sessions: tuple[Session, ...]
     listed: Attempt[None]
     gauges: Attempt[Mapping[str, int]]
+    connections: Attempt[None]
+    names: Attempt[None]
 
 
 def gather(host: Host, *, everything: bool) -> Listed:
     """Ask the host; `everything`: for connections without kernel TLS, too.  No attempt raises."""
     listed = mapped(ktlslist.read(host), ktlslist.decode)
     found = listed.or_else(())
-    known = connections.read(host) if found or everything else Attempt.ran({})
+    known: Attempt[Mapping[connections.Ends, connections.Connection]] = Attempt.ran({})
+    processes: Attempt[Mapping[int, connections.Process]] = Attempt.ran({})
+    if found or everything:
+        known, processes = connections.read(host), connections.processes(host)
     return Listed(
-        tuple(_sessions(host, found, known, everything)), Attempt(listed.outcome, None, listed.reason), gauges(host)
+        tuple(_sessions(host, found, known.or_else({}), processes.or_else({}), everything)),
+        _outcome(listed),
+        gauges(host),
+        _outcome(known),
+        _outcome(processes),
     )
+
+
+def _outcome(attempt: Attempt[Any]) -> Attempt[None]:
+    return Attempt(attempt.outcome, None, attempt.reason)
 
 
 def gauges(host: Host) -> Attempt[Mapping[str, int]]:
@@ -54,17 +71,16 @@ def gauges(host: Host) -> Attempt[Mapping[str, int]]:
 def _sessions(
     host: Host,
     found: tuple[ktlslist.KtlsSession, ...],
-    known: Attempt[Mapping[connections.Ends, tuple[int, ...]]],
+    known: Mapping[connections.Ends, connections.Connection],
+    processes: Mapping[int, connections.Process],
     everything: bool,
 ) -> Iterator[Session]:
     if not found and not everything:
         return
-    holders = known.or_else({})
-    processes = connections.processes(host).or_else({})
     services = connections.services(host)
 
     def who(ends: connections.Ends) -> tuple[tuple[Owner, ...] | None, str | None]:
-        pids = holders.get(ends, ())
+        pids = known[ends].pids if ends in known else ()
         named = tuple(Owner(pid, processes[pid].name if pid in processes else None) for pid in pids)
         units = (connections.service_of(pid, services, processes) for pid in pids)
         return named or None, next((unit for unit in units if unit is not None), None)
@@ -79,11 +95,12 @@ def _sessions(
             Armed.KERNEL, None, version(told), cipher(told), None, _mode(each.tx), _mode(each.rx), None, None,
             each.tx.max_payload or None, owners, service, None, *ends, None, None, None, None, each.generation,
         )  # fmt: skip
-    for number, ends in enumerate(sorted(holders.keys() - with_tls)) if everything else ():
+    plain = (e for e, each in known.items() if each.state == connections.ESTABLISHED and e not in with_tls)
+    for number, ends in enumerate(sorted(plain)) if everything else ():
         owners, service = who(ends)
         yield Session(
-            Armed.PLAIN, "ESTABLISHED", None, None, None, Mode.NONE, Mode.NONE, None, None, None, owners, service, None,
-            *ends, None, None, None, None, -1 - number,
+            Armed.PLAIN, connections.ESTABLISHED, None, None, None, Mode.NONE, Mode.NONE, None, None, None, owners,
+            service, None, *ends, None, None, None, None, -1 - number,
         )  # fmt: skip
 
 
@@ -106,10 +123,48 @@ def _mode(way: ktlslist.OneWay) -> Mode:
     return Mode.NONE if not way.there else Mode.NIC if way.interface else Mode.SOFTWARE
 
 
-def checks(listed: Attempt[None], counted: Attempt[Mapping[str, int]], *, failed: bool) -> tuple[Check, ...]:
+def hidden(sessions: Sequence[Session], gauges: Attempt[Mapping[str, int]], *, privileged: bool) -> bool:
+    """Whether the kernel counts more than it listed: the list leaves out what this user or this jail may not see.
+
+    The gauge is read after the list, so that to root a list that is only short may be a race, an empty one not.
+    """
+    directions = sum(mode is not Mode.NONE for s in sessions if s.armed is Armed.KERNEL for mode in (s.tx, s.rx))
+    return gauges.or_else({}).get(f"{ktlsgauges.STATS}.active", 0) > directions and not (privileged and directions)
+
+
+def unfiltered(sessions: Sequence[Session], wanted: Collection[str]) -> Iterator[Check]:
+    """Sessions of a cipher that may be the wanted one."""
+    names = {s.cipher for s in sessions if s.cipher is not None and s.cipher not in wanted}
+    if names & {family(name) for name in wanted}:
+        yield Check(
+            "sessions.cipher",
+            Link.SESSION,
+            Status.UNKNOWN,
+            f"unknown which of them have {' or '.join(sorted(wanted))}",
+            f"{ktlslist.NAME} does not tell the length of a key: {', '.join(sorted(names))} is all it says",
+            remedy=(Remedy("ask for all of that kind", f"ktlsctl sessions --cipher {sorted(names)[0].lower()}"),),
+        )
+
+
+def unlisted(known: Attempt[None]) -> Iterator[Check]:
+    """Sockets without kernel TLS, of which only the connections tell."""
+    if not known.present:
+        yield Check(
+            "sessions.connections",
+            Link.SESSION,
+            Status.UNKNOWN,
+            "unknown which sockets have no kernel TLS",
+            f"the connections could not be listed: {known.reason}",
+            remedy=(Remedy("see whether sockstat(1) lists them", "sockstat -c -P tcp"),),
+        )
+
+
+def checks(
+    listed: Attempt[None], counted: Attempt[Mapping[str, int]], *, failed: bool, hidden: bool = False
+) -> tuple[Check, ...]:
     """Whether the list was seen; without it the gauges tell at least whether there is a session.
 
-    `failed`: sockets that were refused are asked for.
+    `failed`: sockets that were refused are asked for.  `hidden`: see there.
     """
 
     def say(status: Status, summary: str, reason: str = "", *remedy: Remedy) -> tuple[Check, ...]:
@@ -122,6 +177,14 @@ def checks(listed: Attempt[None], counted: Attempt[Mapping[str, int]], *, failed
                 "unknown: FreeBSD keeps no trace of a socket that was refused",
                 "its list has open sessions only; it counts how many requests did not become one",
                 Remedy("compare enable_calls with offload_total", "sysctl kern.ipc.tls.stats"),
+            )
+        if hidden:
+            return say(
+                Status.UNKNOWN,
+                "unknown: the kernel counts more sessions than it lists for this user",
+                f"{ktlsgauges.STATS}.active is {counted.or_else({}).get(f'{ktlsgauges.STATS}.active')}, each direction "
+                "counted; the list leaves out those of other users and jails",
+                Remedy("run it as root, outside of any jail", "ktlsctl sessions"),
             )
         return say(Status.OK, "the kernel lists its sessions")
     if counted.absent:

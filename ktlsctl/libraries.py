@@ -55,7 +55,7 @@ class Facts:
     scan: Attempt[Scan]
     answers: Mapping[str, Attempt[Answer]] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
-    gnutls: Attempt[bool] = field(default_factory=lambda: Attempt(Outcome.UNRECORDED))
+    gnutls: Attempt[gnutlsconf.Setting] = field(default_factory=lambda: Attempt(Outcome.UNRECORDED))
 
     @property
     def elsewhere(self) -> bool:
@@ -75,9 +75,14 @@ def gather(host: Host, order: Order) -> Facts:
         order,
         scan,
         answers.ask(host, dict.fromkeys(asked)),
-        packages.owners(host, [file.path for file in told if file.here or file.replaced]),
+        packages.owners(host, [file.path for file in told if _of_host(file)]),
         gnutlsconf.read(host),
     )
+
+
+def _of_host(file: File) -> bool:
+    """Whether this host's package manager knows it, or knew it: a container's file of the same path is another's."""
+    return file.here or file.replaced_here
 
 
 def _may_be_asked(file: File) -> bool:
@@ -128,7 +133,9 @@ class _Table:
         for number, file in enumerate(scan.files):
             found = []
             for library in _libraries(about, facts, file, versions.get(number, "")):
-                key = (library.build_id or file.key, library.path, library.family, file.deleted, file.own)
+                key = (
+                    library.build_id or file.key, library.path, library.family, file.deleted, file.own, library.package,
+                )  # fmt: skip
                 if key not in known:
                     known[key] = len(self.libraries)
                     self.libraries.append(library)
@@ -163,7 +170,7 @@ def _libraries(about: About, facts: Facts, file: File, crypto: str) -> Iterator[
             yield _unread(about, file)
         return
     for said in file.content.implementations:
-        package = packages.of_wheel(file.path) or facts.owners.get(file.path, "")
+        package = packages.of_wheel(file.path) or (facts.owners.get(file.path, "") if _of_host(file) else "")
         library = _library(about, facts, file, said, crypto)
         yield replace(
             library,
@@ -195,8 +202,9 @@ def _library(about: About, facts: Facts, file: File, said: Implementation, crypt
     version = said.version or (crypto if said.family in (Family.OPENSSL, Family.LIBRESSL, Family.AWS_LC) else "")
     # all other families are off by what they are; OpenSSL's own configuration is not read for a library not asked
     enabled = Tri.UNKNOWN if said.ktls is not Tri.NO else Tri.NO
-    if said.family is Family.GNUTLS and said.ktls is Tri.YES and file.here and facts.gnutls.value is not None:
-        enabled = Tri.YES if facts.gnutls.value else Tri.NO
+    setting = facts.gnutls.value if said.family is Family.GNUTLS and file.here else None
+    if setting is not None and said.ktls is Tri.YES:
+        enabled = setting.on
     return Library(
         path=file.path,
         version=version,
@@ -207,7 +215,7 @@ def _library(about: About, facts: Facts, file: File, said: Implementation, crypt
         built_with_ktls=said.ktls,
         proof=_proof(said),
         enabled_by_default=enabled,
-        config_file=gnutlsconf.PATH if said.family is Family.GNUTLS and file.here else "",
+        config_file=setting.file if setting is not None else "",
     )
 
 
@@ -264,8 +272,10 @@ def _how(library: Library) -> str:
         return "where the program calls s2n_connection_ktls_enable_send or _recv"
     if library.enabled_by_default is Tri.YES:
         return f"{library.config_file or 'its configuration'} asks for it in every new session"
+    if library.family == Family.GNUTLS.value and library.config_file and library.enabled_by_default is Tri.UNKNOWN:
+        return f"where the file that it was built to read says so: {gnutlsconf.PATH} and {gnutlsconf.POLICY} differ"
     if library.family == Family.GNUTLS.value:
-        return f"only with `ktls = true` in the [global] section of {library.config_file or gnutlsconf.PATH}"
+        return f"only with `ktls = true` in the [global] section of {gnutlsconf.to_edit(library.config_file)}"
     if library.enabled_by_default is Tri.NO:
         return "where the program asks for it: it is off by default"
     return "where the program or its configuration asks for it"
@@ -466,11 +476,11 @@ def in_words(processes: Sequence[TlsProcess]) -> str:
         return "no process that was seen has a TLS library"
     count = Counter(p.ktls for p in processes)
     words = {
-        Reach.NOW: "have kernel TLS now",
+        Reach.NOW: f"{'has' if count[Reach.NOW] == 1 else 'have'} kernel TLS now",
         Reach.COULD: "could have it",
         Reach.NEVER: "never can",
         Reach.UNKNOWN: "unknown",
     }
     parts = [f"{count[reach]} {text}" for reach, text in words.items() if count[reach]]
     many = f"{len(processes)} processes have" if len(processes) > 1 else "1 process has"
-    return f"{many} a TLS library: {', '.join(parts)}".replace("1 have", "1 has")
+    return f"{many} a TLS library: {', '.join(parts)}"

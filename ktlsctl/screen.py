@@ -8,6 +8,7 @@ line is enough; it puts the terminal back as it was, also after an exception.
 from __future__ import annotations
 
 import contextlib
+import select
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ class NoScreen(Exception):
 def show(update: Callable[[], Draw], interval: float) -> None:
     """Ask `update` every `interval` seconds and draw what it returns; a resized terminal is redrawn at once.
 
-    Returns when `q` is pressed.  Raises NoScreen when curses cannot use the terminal.
+    Returns when `q` is pressed, and when the terminal is gone.  Raises NoScreen when curses cannot use it.
     """
     import curses
 
@@ -40,15 +41,29 @@ def show(update: Callable[[], Draw], interval: float) -> None:
                 key = window.getch()
                 if key in (ord("q"), ord("Q")):
                     return
+                if key == -1 and _gone():
+                    return
                 if key in (curses.KEY_RESIZE, -1):
                     break
             if time.monotonic() >= due:
                 draw, due = update(), time.monotonic() + interval
 
     try:
+        curses.setupterm()
+        if not curses.tigetstr("cup"):
+            raise NoScreen("this terminal cannot move its cursor")
         curses.wrapper(loop)
     except curses.error as error:
+        if _gone():  # there is nothing left that could be put back
+            return
         raise NoScreen(f"this terminal cannot show a screen ({error})") from None
+
+
+def _gone() -> bool:
+    """Whether the terminal hung up: where SIGHUP is ignored only this tells, and every read ends at once."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    return any(events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 
 
 def _paint(window: Any, draw: Draw) -> None:

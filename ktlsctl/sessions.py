@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from ktlsctl.ciphers import FREEBSD_CIPHERS, LINUX_CIPHERS, bulk_cipher
+from ktlsctl.ciphers import FREEBSD_CIPHERS, LINUX_CIPHERS, bulk_cipher, family
 from ktlsctl.facts import diagdump, netns, owners, sockdiag, tlsstat
 from ktlsctl.facts.diagdump import Sight
 from ktlsctl.host import Host, Pending
@@ -76,8 +76,15 @@ class Query:
     def by_owner(self) -> bool:
         return bool(self.pids or self.processes)
 
-    def matches(self, session: Session) -> bool:
-        """Whether it is listed.  A session whose owners are not known is not one of anybody's."""
+    def of_anybody(self) -> Query:
+        """The same without the filters by owner."""
+        return replace(self, pids=frozenset(), processes=frozenset())
+
+    def matches(self, session: Session, programs: Mapping[int, str] | None = None) -> bool:
+        """Whether it is listed.  A session whose owners are not known is not one of anybody's.
+
+        `programs`: the name of the file that each process runs, by its id.
+        """
         armed = session.armed
         if self.failed:
             if armed is not Armed.REFUSED and armed is not Armed.UNKEYED:
@@ -88,14 +95,25 @@ class Query:
             holders = session.owners or ()
             if self.pids and not any(o.pid in self.pids for o in holders):
                 return False
-            if self.processes and not any(o.name in self.processes for o in holders):
+            if self.processes and not any(self._called(o, (programs or {}).get(o.pid)) for o in holders):
                 return False
         return (
             (not self.ports or session.local_port in self.ports or session.remote_port in self.ports)
-            and (not self.ciphers or session.cipher in self.ciphers)
+            and (not self.ciphers or self._of_cipher(session.cipher))
             and (self.tx is None or session.tx is self.tx)
             and (self.rx is None or session.rx is self.rx)
         )
+
+    def _called(self, owner: Owner, program: str | None) -> bool:
+        if program in self.processes or owner.name in self.processes:
+            return True
+        return owner.name is not None and any(owners.is_cut(owner.name, name) for name in self.processes)
+
+    def _of_cipher(self, cipher: str | None) -> bool:
+        """A family stands for its members, and one that FreeBSD lists may be any of them."""
+        if cipher is None:
+            return False
+        return bool({cipher, family(cipher)} & self.ciphers) or any(cipher == family(name) for name in self.ciphers)
 
 
 class UnknownCipher(ValueError):
@@ -104,9 +122,8 @@ class UnknownCipher(ValueError):
 
 def cipher_named(text: str) -> str:
     """The cipher as the tables write it, from that name in any case or from OpenSSL's name of a suite."""
-    # The last is what FreeBSD's list tells, which has no key length.
-    names = (*(each.name for each in LINUX_CIPHERS), *(each.name for each in FREEBSD_CIPHERS), "AES-GCM")
-    known = dict.fromkeys(names)
+    names = (*(each.name for each in LINUX_CIPHERS), *(each.name for each in FREEBSD_CIPHERS))
+    known = dict.fromkeys((*names, *(family(each.name) for each in FREEBSD_CIPHERS)))
     for name in (text.upper(), bulk_cipher(text.upper())):
         if name in known:
             return name
@@ -132,7 +149,9 @@ class Facts:
     """`sessions`: all that were seen, before any filter.  `namespaces_unseen`: processes whose namespace this user may
     not look up.  `gauges`: the kernel's own count of open sessions by its own names.
 
-    `listed` of FreeBSD: how the kernel's list was got.
+    `gone`: processes that were asked for and are not there.  `programs`: the name of the file that each process runs,
+    by its id; asked only for a filter by name.  `listed`, `connections` of FreeBSD: how the kernel's list, and the
+    connections with and without kernel TLS, were got.
     """
 
     sessions: tuple[Session, ...]
@@ -141,19 +160,28 @@ class Facts:
     namespaces_unseen: int = 0
     gauges: Attempt[Mapping[str, int]] = field(default_factory=lambda: Attempt(Outcome.UNRECORDED))
     listed: Attempt[None] = field(default_factory=lambda: Attempt(Outcome.UNRECORDED))
+    connections: Attempt[None] = field(default_factory=lambda: Attempt(Outcome.UNRECORDED))
+    gone: tuple[int, ...] = ()
+    programs: Mapping[int, str] = field(default_factory=dict)
 
 
 def gather(host: Host, query: Query) -> Facts:
     """Ask the host.  No attempt raises; nothing on the host is changed."""
+    gone = tuple(pid for pid in sorted(query.pids) if owners.ended(host, pid))
     if host.about.os is Os.FREEBSD:
         from ktlsctl import freebsd_sessions
 
-        found_there = freebsd_sessions.gather(host, everything=query.everything)
+        there = freebsd_sessions.gather(host, everything=query.everything)
+        failed = next((a for a in (there.connections, there.names) if not a.present), None)
         return Facts(
-            found_there.sessions,
-            holders=Attempt.ran("processes of other users or jails are hidden, or the socket was just closed"),
-            gauges=found_there.gauges,
-            listed=found_there.listed,
+            there.sessions,
+            holders=Attempt.ran("processes of other users or jails are hidden, or the socket was just closed")
+            if failed is None
+            else Attempt(failed.outcome, None, failed.reason),
+            gauges=there.gauges,
+            listed=there.listed,
+            connections=there.connections,
+            gone=gone,
         )
     states = sockdiag.CONNECTED
     found = netns.own(host)
@@ -170,15 +198,23 @@ def gather(host: Host, query: Query) -> Facts:
         if _is_tls(s) or (query.everything and s.state == sockdiag.TCP_ESTABLISHED)
     ]
     holders = owners.read(host, {s.inode for _, s in shown}) if shown else Attempt.ran(owners.Holders({}))
+    found_sessions = tuple(_sessions(host, shown, holders))
     return Facts(
-        tuple(_sessions(host, shown, holders)),
+        found_sessions,
         tuple(views),
         Attempt.ran(holders.value.unseen)
         if holders.value is not None
         else Attempt(holders.outcome, None, holders.reason),
         unseen,
         tlsstat.read(host),
+        gone=gone,
+        programs=_programs(host, found_sessions) if query.processes else {},
     )
+
+
+def _programs(host: Host, sessions: Sequence[Session]) -> Mapping[int, str]:
+    named = ((pid, owners.program(host, pid)) for pid in {o.pid for s in sessions for o in s.owners or ()})
+    return {pid: name for pid, name in named if name is not None}
 
 
 def _is_tls(s: sockdiag.TcpSocket) -> bool:
@@ -347,22 +383,29 @@ def _mode(conf: int | None) -> Mode:
 
 def report(about: About, facts: Facts, query: Query) -> Report:
     """The sessions that were asked for, and what is thought of the looking."""
-    sessions = tuple(s for s in facts.sessions if query.matches(s))
-    if about.os is Os.FREEBSD:
-        from ktlsctl import freebsd_sessions
-
-        checks = freebsd_sessions.checks(facts.listed, facts.gauges, failed=query.failed)
-    else:
-        checks = tuple(_checks(facts, about))
+    sessions = tuple(s for s in facts.sessions if query.matches(s, facts.programs))
+    checks = tuple(_freebsd_checks(about, facts, query, sessions) if about.os is Os.FREEBSD else _checks(facts, about))
     checks = (*checks, *_owners(facts, query, sessions), *_refused(sessions))
+    errors = tuple(f"there is no process {pid}; ps -e lists those that there are" for pid in facts.gone)
     return Report(
         about=about,
         generated_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        verdict=verdict(sessions, checks, query),
+        verdict=Verdict(Status.UNKNOWN, errors[0]) if errors else verdict(sessions, checks, query),
         checks=checks,
         counters=facts.gauges.or_else({}),
+        errors=errors,
         sessions=sessions,
     )
+
+
+def _freebsd_checks(about: About, facts: Facts, query: Query, sessions: Sequence[Session]) -> Iterator[Check]:
+    from ktlsctl import freebsd_sessions
+
+    hidden = freebsd_sessions.hidden(facts.sessions, facts.gauges, privileged=about.privileged)
+    yield from freebsd_sessions.checks(facts.listed, facts.gauges, failed=query.failed, hidden=hidden)
+    yield from freebsd_sessions.unfiltered(sessions, query.ciphers)
+    if query.everything:
+        yield from freebsd_sessions.unlisted(facts.connections)
 
 
 def in_words(sessions: Sequence[Session]) -> str:
@@ -509,7 +552,11 @@ def _blindness(view: View, facts: Facts, about: About) -> Check:
 
 def _owners(facts: Facts, query: Query, sessions: Sequence[Session]) -> Iterator[Check]:
     """Only where it matters: a session without an owner, or a filter that could not be applied."""
-    hidden = [s for s in (facts.sessions if query.by_owner else sessions) if s.owners is None]
+    rest = query.of_anybody()
+    meant = [s for s in facts.sessions if rest.matches(s)] if query.by_owner else sessions
+    # Where the processes could be asked, one without a name has ended.
+    named = facts.holders.present or not query.processes
+    hidden = [s for s in meant if s.owners is None or not (named or all(o.name is not None for o in s.owners))]
     if not hidden:
         return
     reason = facts.holders.value or facts.holders.reason or "the processes could not be asked"

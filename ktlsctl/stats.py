@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ktlsctl import sysctl
-from ktlsctl.facts import kconfig, kmod, ktlsgauges, namespaces, tlsstat
+from ktlsctl.facts import ktlsgauges, namespaces, tlsstat
 from ktlsctl.host import Host
 from ktlsctl.model import (
     About,
@@ -38,7 +38,8 @@ class Facts:
     """One sample.  `at`: time.monotonic() in seconds.  `numbers`: by the kernel's own names, in the kernel's order.
 
     `where`: the file they were read from, or the root of the sysctls.  The rest is asked only when there are none, or
-    on the first sample: `pid` is None for the caller's own network namespace; `gone`: there is no such process.
+    on the first sample: `pid` is None for the caller's own network namespace; `gone`: there is no such process, or it
+    has ended and waits for its parent.
     """
 
     at: float
@@ -66,12 +67,10 @@ def gather(host: Host, pid: int | None = None) -> Facts:
     if not numbers_there.absent:
         own = namespaces.read(host).in_first_network if pid is None else Tri.UNKNOWN
         return Facts(at, path, numbers_there, pid, first_namespace=own)
-    running = kmod.read_running(host).listing.value
-    loaded = Tri.UNKNOWN if running is None else Tri.YES if running.line is not None else Tri.NO
-    config = kconfig.read(host, host.about.release).value
-    lacking = config is not None and config.exact and config.built("CONFIG_TLS") is kconfig.Built.NO
-    gone = pid is not None and host.resolve(f"/proc/{pid}").absent
-    return Facts(at, path, numbers_there, pid, gone, loaded, lacking and loaded is not Tri.YES)
+    why = tlsstat.absence(host)
+    # Every network namespace has this file, but a zombie has none any more (fs/proc/proc_net.c, get_proc_task_net).
+    gone = pid is not None and host.resolve(f"/proc/{pid}/net/dev").absent
+    return Facts(at, path, numbers_there, pid, gone, why.loaded, why.lacking)
 
 
 def report(about: About, facts: Facts, before: Facts | None = None) -> Report:

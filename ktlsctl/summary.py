@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from ktlsctl.facts import ktlsgauges, tlsstat
 from ktlsctl.host import Host
-from ktlsctl.model import About, Attempt, Mode, Os, Report, Status, Verdict
+from ktlsctl.model import About, Attempt, Mode, Os, Outcome, Report, Status, Tri, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,22 @@ class Count:
 
 
 def read(host: Host) -> Attempt[Mapping[str, int]]:
-    """The numbers by their own names; ABSENT where there can be no session at all."""
+    """The numbers by their own names; ABSENT, with the reason, only where there can be no session at all."""
     if host.about.os is Os.FREEBSD:
         from ktlsctl import freebsd_sessions
 
         return freebsd_sessions.gauges(host)
-    return tlsstat.read(host)
+    numbers = tlsstat.read(host)
+    if not numbers.absent:
+        return numbers
+    why = tlsstat.absence(host)
+    if why.lacking:
+        return Attempt(Outcome.ABSENT, reason="this kernel was built without kernel TLS")
+    if why.loaded is Tri.NO:
+        return Attempt(Outcome.ABSENT, reason="the tls module is not loaded")
+    if why.loaded is Tri.YES:
+        return Attempt(Outcome.FAILED, reason=f"this kernel keeps no counters ({tlsstat.PATH} came with Linux 5.5)")
+    return Attempt(Outcome.FAILED, reason=f"{tlsstat.PATH} is not there, and the modules were not seen")
 
 
 def count(system: Os, numbers: Mapping[str, int]) -> Count:
@@ -64,7 +74,7 @@ def count(system: Os, numbers: Mapping[str, int]) -> Count:
 def report(about: About, numbers: Attempt[Mapping[str, int]], before: Mapping[str, int] | None) -> Report:
     """`before`: the numbers of the last report, for what has happened since."""
     if numbers.absent:
-        why = "the tls module is not loaded" if about.os is Os.LINUX else "this kernel has no kernel TLS"
+        why = numbers.reason if about.os is Os.LINUX else "this kernel has no kernel TLS"
         said = Verdict(Status.OK, f"no session: {why}")
     elif numbers.value is None:
         said = Verdict(Status.UNKNOWN, f"unknown: {numbers.reason}")

@@ -22,7 +22,8 @@ class Sample:
 class Row:
     """One process (or several that share the same sockets).
 
-    `tx_rate`, `rx_rate` in bytes per second on the wire; None in the first sample, and where the system counts none.
+    `tx_rate`, `rx_rate` in bytes per second on the wire, of the sessions that both samples have; None where that is
+    none of them, and where the system does not count.
     """
 
     process: str
@@ -87,13 +88,17 @@ def _row(group: Sequence[Session], last: _Last, seconds: float) -> Row:
 def _rate(
     held: Sequence[Session], last: _Last, seconds: float, counter: Callable[[Session], int | None]
 ) -> float | None:
-    """A session that was not there before had all its bytes since."""
+    """One that only this sample has may be new, with bytes from before its first key (STARTTLS), or may not have been
+    seen in the last one: how many of its bytes are of this interval is not known."""
     if last is None or seconds <= 0:
         return None
-    grown = 0
+    grown = None
     for s in held:
-        now, before = counter(s), last.get(_key(s))
+        now = counter(s)
         if now is None:
             return None
-        grown += max(0, now - ((counter(before) or 0) if before is not None else 0))
-    return grown / seconds
+        before = last.get(_key(s))
+        then = None if before is None else counter(before)
+        if then is not None:
+            grown = (grown or 0) + max(0, now - then)
+    return None if grown is None else grown / seconds

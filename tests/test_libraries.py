@@ -95,7 +95,7 @@ def judged(files: tuple[File, ...], *looks: Look, sessions: Report | None = None
         Attempt.ran(Scan(looks, files, **more.pop("scan", {}))),
         more.pop("answers", {LIBSSL: Attempt.ran(ANSWER)}),
         more.pop("owners", {LIBSSL: "libssl3:amd64"}),
-        more.pop("gnutls", Attempt.ran(False)),
+        more.pop("gnutls", Attempt.ran(gnutlsconf.Setting(Tri.NO))),
     )
     report = libraries.report(hosts.LINUX, facts, sessions or seen())
     VALIDATOR.validate(json.loads(jsondoc.render(report)))
@@ -175,7 +175,29 @@ def test_gnutls_could_only_where_its_configuration_says_so() -> None:
     said = Implementation(Family.GNUTLS, False, "GnuTLS 3.8.9", Tri.YES, "it imports sendfile")
     file = File("/usr/lib/libgnutls.so.30", "k", False, content=content(said), here=True)
     assert "only with `ktls = true`" in process(judged((file,), look(1, 0))).reason
-    assert "asks for it in every" in process(judged((file,), look(1, 0), gnutls=Attempt.ran(True))).reason
+    for setting, words in (
+        (gnutlsconf.Setting(Tri.YES), "/etc/gnutls/config asks for it in every"),
+        (gnutlsconf.Setting(Tri.YES, gnutlsconf.POLICY), f"{gnutlsconf.POLICY} asks for it in every"),
+        (gnutlsconf.Setting(Tri.NO, gnutlsconf.POLICY), f"{gnutlsconf.LOCAL}, then update-crypto-policies"),
+        (gnutlsconf.Setting(Tri.UNKNOWN, gnutlsconf.POLICY), f"{gnutlsconf.PATH} and {gnutlsconf.POLICY} differ"),
+    ):
+        report = judged((file,), look(1, 0), gnutls=Attempt.ran(setting))
+        assert words in process(report).reason
+        assert (report.libraries[0].enabled_by_default, report.libraries[0].config_file) == (setting.on, setting.file)
+
+
+def test_a_containers_file_of_the_same_path_has_no_package_of_this_host() -> None:
+    theirs = replace(SYSTEM_FILE, key="00:9:1", own="", here=False)
+    replaced = replace(theirs, deleted=True, replaced=True)
+    report = judged((SYSTEM_FILE, theirs, replaced), look(1, 0), look(2, 1), look(3, 2))
+    assert [library.package for library in report.libraries] == ["libssl3:amd64", "", ""]
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 has"), (11, "11 have"), (21, "21 have")])
+def test_eleven_have_and_one_has(count: int, words: str) -> None:
+    numbers = range(1, count + 1)
+    report = judged((SYSTEM_FILE,), *(look(n, 0) for n in numbers), sessions=seen(*(socket_of(n) for n in numbers)))
+    assert f"a TLS library: {words} kernel TLS now" in report.verdict.summary
 
 
 def test_the_copies_of_one_image_are_one_library_but_not_with_the_hosts_own() -> None:
@@ -186,7 +208,7 @@ def test_the_copies_of_one_image_are_one_library_but_not_with_the_hosts_own() ->
 
 
 def test_a_library_that_was_replaced_on_disk_is_a_warning_with_its_processes() -> None:
-    old = replace(SYSTEM_FILE, deleted=True, replaced=True, own="", here=False)
+    old = replace(SYSTEM_FILE, deleted=True, replaced=True, own="", here=False, replaced_here=True)
     report = judged((old, SYSTEM_FILE), look(1, 0), look(2, 1))
     assert ("libraries.replaced", Status.WARNING) in ids(report)
     assert (report.verdict.status, report.verdict.first_broken) == (Status.WARNING, "libraries.replaced")
@@ -254,6 +276,9 @@ def test_a_process_that_was_asked_for_and_is_not_there_is_an_error() -> None:
     assert report.verdict.status is Status.UNKNOWN
     assert judged((), order=Order(names=("nginx",))).errors
     assert judged((), order=Order(names=("nginx",)), scan={"clear": 1}).errors == ()
+    hidden = Look(8, "worker", Sight.DENIED, "Permission denied")
+    report = judged((), hidden, order=Order(names=("nginx",)))
+    assert (report.errors, report.verdict.status) == ((), Status.UNKNOWN)
     # one that ended while all were looked into is nothing to speak of
     assert judged((), gone, scan={"clear": 1}).verdict.status is Status.OK
 
@@ -375,11 +400,32 @@ def test_any_answer_of_a_package_manager_is_read(text: str) -> None:
 )
 def test_gnutls_is_switched_on_in_its_global_section_only(text: str, expected: bool) -> None:
     assert gnutlsconf.parse(text.encode()) is expected
-    assert gnutlsconf.read(hosts.captured({gnutlsconf.PATH: text.encode()})).value is expected
+    found = gnutlsconf.read(hosts.captured({gnutlsconf.PATH: text.encode()})).value
+    assert found == gnutlsconf.Setting(Tri.YES if expected else Tri.NO)
 
 
 def test_without_the_file_gnutls_has_it_off() -> None:
-    assert gnutlsconf.read(hosts.captured()).value is False
+    assert gnutlsconf.read(hosts.captured()).value == gnutlsconf.Setting(Tri.NO)
+
+
+ON, OFF = b"[global]\nktls = true\n", b"[overrides]\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "default", "expected"),
+    [(ON, None, Tri.YES), (OFF, None, Tri.NO), (ON, ON, Tri.YES), (OFF, ON, Tri.UNKNOWN), (ON, OFF, Tri.UNKNOWN)],
+)
+def test_where_there_are_crypto_policies_gnutls_has_what_they_say_unless_the_other_file_differs(
+    policy: bytes, default: bytes | None, expected: Tri
+) -> None:
+    files = {gnutlsconf.POLICY: policy, **({} if default is None else {gnutlsconf.PATH: default})}
+    assert gnutlsconf.read(hosts.captured(files)).value == gnutlsconf.Setting(expected, gnutlsconf.POLICY)
+
+
+def test_a_gnutls_configuration_that_may_not_be_read_is_not_off() -> None:
+    denied: Attempt[Any] = Attempt(Outcome.DENIED, reason="Permission denied")
+    for path in (gnutlsconf.PATH, gnutlsconf.POLICY):
+        assert gnutlsconf.read(hosts.captured(answers={("read", path): denied})).outcome is Outcome.DENIED
 
 
 @given(st.binary(max_size=80))

@@ -98,6 +98,16 @@ def test_a_process_that_has_ended_has_no_name_and_no_unit() -> None:
     assert (owners.name(LiveHost(), child.pid), owners.unit(LiveHost(), child.pid)) == (None, None)
 
 
+@linux_only
+def test_a_process_that_is_there_is_told_from_one_that_has_ended() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    here, host = os.getpid(), LiveHost()
+    assert [owners.ended(host, pid) for pid in (1, here, child.pid, 10**30)] == [False, False, True, True]
+    assert owners.program(host, here) == os.path.basename(os.readlink("/proc/self/exe"))
+    assert owners.program(host, child.pid) is None
+
+
 def test_a_name_is_kept_byte_for_byte() -> None:
     host = captured({"/proc/5/comm": b"a\nb\xff\n"})
     assert owners.name(host, 5) == "a\nb\udcff"

@@ -24,6 +24,7 @@ from tests.live import (
     CCM,
     CHACHA,
     DENIED,
+    FILES,
     GCM,
     HERE,
     NO_MODULE,
@@ -156,6 +157,7 @@ def test_filters_of_different_kinds_must_all_hold(query: Query, expected: list[i
         ("chacha20-poly1305", "CHACHA20-POLY1305"),
         ("tls_chacha20_poly1305_sha256", "CHACHA20-POLY1305"),
         ("aes-gcm", "AES-GCM"),
+        ("aes-cbc", "AES-CBC"),
     ],
 )
 def test_a_cipher_may_be_named_as_people_name_it(text: str, name: str) -> None:
@@ -194,6 +196,44 @@ def test_a_filter_by_process_cannot_exclude_a_socket_whose_process_is_hidden(que
     assert inodes(report) == [1]
     assert report.verdict.status is Status.UNKNOWN
     assert "1 session in the kernel" in report.verdict.summary
+
+
+def test_a_filter_by_process_leaves_alone_what_the_other_filters_exclude() -> None:
+    of = host(v4=[sock(1, GCM), sock(9, GCM, port=8443), sock(5)], holders=Holders({1: (10,)}, "hidden"))
+    assert listed(of, Query(pids=frozenset({10}), ports=frozenset({443}))).verdict.status is Status.OK
+    assert listed(of, Query(pids=frozenset({10}), ports=frozenset({8443}))).verdict.status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a-program-with-a-long-name", [1]),
+        ("a-program-with-", [1]),
+        ("a-program-with", []),
+        ("python3.11", [2]),
+        ("python3", [2]),
+        ("python3.1", []),
+    ],
+)
+def test_a_process_may_be_named_by_its_whole_name_or_by_the_file_that_it_runs(name: str, expected: list[int]) -> None:
+    of = host(
+        {**FILES, "/proc/10/comm": b"a-program-with-\n"},
+        v4=[sock(1, GCM), sock(2, GCM)],
+        holders=Holders({1: (10,), 2: (20,)}),
+        extra={("ask", "program of process 20"): "/usr/bin/python3.11 (deleted)"},
+    )
+    assert inodes(listed(of, Query(processes=frozenset({name})))) == expected
+
+
+def test_a_process_that_does_not_exist_is_an_error_and_not_one_without_sockets() -> None:
+    of = host(v4=[sock(1, GCM)], holders=HOLDERS, extra={("ask", "process 77"): False, ("ask", "process 10"): True})
+    report = listed(of, Query(pids=frozenset({77, 10})))
+    assert report.errors == ("there is no process 77; ps -e lists those that there are",)
+    assert (report.verdict.status, inodes(report)) == (Status.UNKNOWN, [1])
+
+
+def test_a_family_of_ciphers_stands_for_its_members() -> None:
+    assert inodes(listed(host(v4=SIX, holders=HOLDERS), Query(ciphers=frozenset({"AES-GCM"})))) == [1]
 
 
 def test_processes_that_could_not_be_asked_at_all_are_unknown_owners() -> None:

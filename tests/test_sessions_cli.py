@@ -48,7 +48,9 @@ def asks(monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
         ({"v4": [sock(1, GCM), sock(2, REFUSED)]}, ["--tx", "software"], 0),
         ({"sight": BLIND}, [], 3),
         ({"sight": BLIND}, ["--summary"], 0),
-        ({"files": {}}, ["--summary"], 0),
+        ({"files": {"/proc/modules": b""}}, ["--summary"], 0),
+        ({"files": {}}, ["--summary"], 3),
+        ({"v4": [sock(1, GCM)], "extra": {("ask", "process 77"): False}}, ["--pid", "77"], 3),
     ],
 )
 def test_the_exit_status_says_what_was_seen(

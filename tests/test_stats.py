@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from ktlsctl import stats
-from ktlsctl.cli import cli
+from ktlsctl.cli import cli, run
 from ktlsctl.facts import ktlsgauges, tlsstat
 from ktlsctl.host import CapturedHost
 from ktlsctl.model import Attempt, Outcome, Report, StatisticKind, Status
@@ -27,6 +28,7 @@ from tests import hosts, reports
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(report_schema()))
 
 FILE = "".join(f"{name:<32}\t{value}\n" for name, value in {**reports.COUNTERS, "TlsNew": 5}.items())
+ULPS = "/proc/sys/net/ipv4/tcp_available_ulp"
 CONFIG = f"/boot/config-{hosts.LINUX.release}"
 
 
@@ -107,6 +109,26 @@ def test_the_namespace_of_a_process_is_read_through_it() -> None:
     )
 
 
+def test_a_process_that_waits_for_its_parent_is_gone() -> None:
+    # /proc/78 is there, its network is not
+    host = hosts.captured({"/proc/modules": b"tls 1 0 - Live 0x0\n"}, {("resolve", "/proc/78"): "/proc/78"})
+    assert report(host, 78).errors == ("there is no process 78; ps -e lists those that there are",)
+    there = hosts.captured({"/proc/modules": b""}, {("resolve", "/proc/78/net/dev"): "/proc/78/net/dev"})
+    assert report(there, 78).errors == ()
+
+
+def test_a_process_that_is_not_there_leaves_the_last_good_metrics_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ktlsctl.host.LiveHost", hosts.captured)
+    file = tmp_path / "ktls.prom"
+    file.write_text("good")
+    arguments = ["stats", "--format", "prometheus", "--pid", "78"]
+    assert [run([*arguments, *more]) for more in ([], ["--output", str(file)])] == [3, 3]
+    assert file.read_text() == "good"
+    assert capfd.readouterr().err.count("ktlsctl: there is no process 78") == 2
+
+
 # ---- no numbers are not zeros
 
 
@@ -115,6 +137,7 @@ def test_the_namespace_of_a_process_is_read_through_it() -> None:
     [
         ({"/proc/modules": b"ext4 1 0 - Live 0x0\n"}, Status.CRITICAL, "the tls module is not loaded"),
         ({"/proc/modules": b"tls 1 0 - Live 0x0\n"}, Status.UNKNOWN, "keeps no counters"),
+        ({"/proc/modules": b"", ULPS: b"espintcp tls\n"}, Status.UNKNOWN, "keeps no counters"),
         ({"/proc/modules": b"", CONFIG: b"# CONFIG_TLS is not set\n"}, Status.CRITICAL, "built without kernel TLS"),
         ({"/proc/modules": b"", CONFIG: b"CONFIG_TLS=m\n"}, Status.CRITICAL, "the tls module is not loaded"),
         ({}, Status.UNKNOWN, "there are no counters"),

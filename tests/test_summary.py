@@ -16,6 +16,9 @@ from ktlsctl.schema import report_schema
 from tests.hosts import FREEBSD, LINUX, captured
 from tests.test_freebsd_sessions import SYSCTL, ran
 
+CONFIG = f"/boot/config-{LINUX.release}"
+ULPS = "/proc/sys/net/ipv4/tcp_available_ulp"
+
 STAT = {
     "TlsCurrTxSw": 5000,
     "TlsCurrRxSw": 4000,
@@ -69,6 +72,25 @@ def test_without_kernel_tls_there_is_no_session(about: Any) -> None:
     said = summary.report(about, Attempt(Outcome.ABSENT, reason="No such file or directory"), None).verdict
     assert said.status is Status.OK
     assert said.summary.startswith("no session: ")
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "words"),
+    [
+        ({"/proc/modules": b"ext4 1 0 - Live 0x0\n"}, Status.OK, "no session: the tls module is not loaded"),
+        ({"/proc/modules": b"", CONFIG: b"# CONFIG_TLS is not set\n"}, Status.OK, "built without kernel TLS"),
+        ({"/proc/modules": b"tls 1 0 - Live 0x0\n"}, Status.UNKNOWN, "this kernel keeps no counters"),
+        # compiled in
+        ({"/proc/modules": b"", ULPS: b"espintcp mptcp tls\n"}, Status.UNKNOWN, "this kernel keeps no counters"),
+        ({}, Status.UNKNOWN, "the modules were not seen"),
+    ],
+)
+def test_missing_counters_are_no_session_only_where_there_can_be_none(
+    files: dict[str, bytes], status: Status, words: str
+) -> None:
+    said = summary.report(LINUX, summary.read(captured(files)), None).verdict
+    assert said.status is status
+    assert words in said.summary
 
 
 def test_numbers_that_were_not_seen_are_unknown() -> None:

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from ktlsctl.facts import tlsscan
+from ktlsctl.facts import maps, tlsscan
 from ktlsctl.facts.tlsfiles import Family
 from ktlsctl.facts.tlsscan import File, Order, Scan, Sight
 from ktlsctl.host import LiveHost
@@ -88,6 +88,7 @@ def test_a_deleted_library_is_read_though_no_name_leads_to_it(tmp_path: Path) ->
         shutil.copy(SYSTEM, copy)
         (file,) = tls(scanned(pid), pid)
     assert (file.path, file.deleted, file.replaced, file.here, file.own) == (str(copy), True, True, False, "")
+    assert file.replaced_here
     assert file.content is not None
     assert file.content.build_id
     assert "does not import sendfile" in file.content.implementations[0].proof
@@ -109,7 +110,8 @@ def test_processes_are_chosen_by_their_own_name_or_their_programs() -> None:
     with running(f"{load(SYSTEM)}; {rename}") as pid:
         assert pid in {look.pid for look in scanned(names=("odd name",)).processes}
         assert pid in {look.pid for look in scanned(names=(program, "nothing else")).processes}
-        assert scanned(names=("odd",)).processes == ()
+        # what hides its program may be called so
+        assert {look.sight for look in scanned(names=("odd",)).processes} <= {Sight.DENIED}
         assert scanned(pid, names=("odd",)).processes == ()
 
 
@@ -152,6 +154,26 @@ def test_kernel_threads_and_zombies_are_counted_and_a_process_that_ends_meanwhil
     assert [(look.pid, look.sight) for look in scan.processes] == [(4, Sight.GONE), (5, Sight.FAILED)]
 
 
+def test_a_process_that_hides_its_program_may_be_of_the_wanted_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = proc(
+        tmp_path,
+        {
+            1: {"stat": stat_of(b"init"), "maps": b""},
+            2: {"stat": stat_of(b"kthreadd", 0x200000)},
+            3: {"stat": stat_of(b"worker"), "maps": b""},
+        },
+    )
+
+    def hidden(path: str) -> str:
+        raise (FileNotFoundError if path.endswith("/1/exe") else PermissionError)(13, "Permission denied")
+
+    monkeypatch.setattr(os, "readlink", hidden)
+    (look,) = tlsscan._Scanner(where, Order(names=("nginx",))).scan().processes
+    assert (look.pid, look.sight, look.reason) == (3, Sight.DENIED, "Permission denied")
+
+
 def test_a_proc_without_a_first_process_shows_only_some(tmp_path: Path) -> None:
     assert tlsscan._Scanner(proc(tmp_path, {7: {"stat": stat_of(b"x"), "maps": b""}}), Order()).scan().hidden
 
@@ -163,6 +185,23 @@ def test_a_mapped_file_that_nobody_can_show_is_said_to_be_unread(tmp_path: Path)
     assert (file.path, file.deleted, file.content) == ("/no/such/libssl.so.3", True, None)
     assert file.reason
     assert scan.processes[0].files == (0,)
+
+
+def test_a_file_that_a_container_has_replaced_is_not_this_hosts(tmp_path: Path) -> None:
+    named, where = tmp_path / "libssl.so.3", tmp_path / "proc"
+    named.write_text("this host's")
+    where.mkdir()
+    theirs = where / "1" / "root" / str(named).lstrip("/")
+    proc(where, {1: {"stat": stat_of(b"x")}})
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("the container's new one")
+    (where / "1" / "map_files").mkdir()
+    old = where / "1" / "map_files" / "400000-452000"
+    old.write_text("the container's old one")
+    line = f"00400000-00452000 r-xp 00000000 fe:00 {os.stat(old).st_ino} {named} (deleted)\n"
+    (mapping,) = maps.mappings([line.encode()])
+    file = tlsscan._Scanner(str(where), Order())._read(File(str(named), "k", True), 1, mapping)
+    assert (file.replaced, file.replaced_here) == (True, False)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "other"])
@@ -179,8 +218,9 @@ def test_a_name_that_leads_to_another_file_or_to_none_is_not_read(kind: str, tmp
 
 def test_when_its_time_is_over_the_scan_says_what_it_left_out(tmp_path: Path) -> None:
     where = proc(tmp_path, {1: {"stat": stat_of(b"x"), "maps": b""}})
-    (look,) = tlsscan._Scanner(where, Order(budget=-1)).scan().processes
-    assert (look.sight, "time" in look.reason) == (Sight.FAILED, True)
+    for order in (Order(budget=-1), Order(names=("nginx",), budget=-1)):
+        (look,) = tlsscan._Scanner(where, order).scan().processes
+        assert (look.sight, "time" in look.reason) == (Sight.FAILED, True)
 
 
 def test_a_step_that_hangs_is_left_behind() -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from ktlsctl import top
 from ktlsctl.model import Armed, Mode, NetworkNamespace, Owner
 from ktlsctl.render import top_text
+from ktlsctl.render.strings import columns
 from ktlsctl.top import Row, Sample
 from tests.test_sessions_text import SESSION, SESSIONS
 
@@ -52,17 +53,23 @@ def test_rates_are_bytes_per_second_between_two_samples_and_unknown_in_the_first
     assert [(r.tx_rate, r.rx_rate) for r in rows(later, first)] == [(2000.0, 10.0)]
 
 
-def test_a_new_sessions_bytes_all_count_and_those_of_one_that_is_gone_do_not() -> None:
+def test_a_rate_is_of_the_sessions_that_both_samples_have() -> None:
     gone = NGINX._replace(identity=8, bytes_acked=10**12)
-    new = NGINX._replace(identity=9, bytes_acked=500, bytes_received=0)
-    (row,) = rows(Sample(1, (NGINX, new)), Sample(0, (NGINX, gone)))
+    new = NGINX._replace(identity=9, bytes_acked=10**12)
+    (row,) = rows(Sample(1, (NGINX._replace(bytes_acked=1500), new)), Sample(0, (NGINX, gone)))
     assert row.tx_rate == 500.0
+
+
+def test_after_a_look_that_saw_nothing_the_bytes_of_a_lifetime_are_no_rate() -> None:
+    (row,) = rows(Sample(2, (NGINX._replace(bytes_acked=10**12),)), Sample(1, ()))
+    assert (row.tx_rate, row.rx_rate) == (None, None)
+    assert screen((row,))[4].endswith("      -        - AES-256-GCM")
 
 
 def test_the_same_number_in_two_network_namespaces_is_two_sockets() -> None:
     blue = NGINX._replace(namespace=NetworkNamespace(77, "blue"), bytes_acked=9000)
-    (row,) = rows(Sample(1, (NGINX, blue)), Sample(0, (NGINX,)))
-    assert row.tx_rate == 9000.0
+    (row,) = rows(Sample(1, (NGINX, blue._replace(bytes_acked=9700))), Sample(0, (NGINX, blue)))
+    assert row.tx_rate == 700.0
 
 
 @pytest.mark.parametrize(("then", "now"), [(2**64 - 1, 0), (5, 4)])
@@ -123,7 +130,22 @@ def test_sessions_that_differ_are_mixed() -> None:
 def test_whatever_there_is_fits_into_whatever_terminal(found: list[object], height: int, width: int) -> None:
     lines = screen(rows(Sample(0, tuple(found))), height, width)  # type: ignore[arg-type]
     assert len(lines) <= height
-    assert all(len(line) <= width and (line.isprintable() or not line) for line in lines)
+    assert all(columns(line) <= width and (line.isprintable() or not line) for line in lines)
+
+
+def test_names_of_double_width_keep_the_columns_where_they_are() -> None:
+    wide = NGINX._replace(owners=(Owner(10, "\u30b5\u30fc\u30d0\u30fc" * 3),))
+    combined = NGINX._replace(owners=(Owner(11, "e\u0301" * 20),))
+    head, *lines = (screen(rows(Sample(0, (wide, combined))))[n] for n in (3, 4, 5))
+    for line in lines:
+        before = line[: line.index(" software")]
+        assert columns(before) == head.index(" TX")
+    assert columns(screen(rows(Sample(0, (wide,))), width=6)[4]) == 6
+
+
+def test_refused_sockets_are_named_before_the_ciphers() -> None:
+    refused = NGINX._replace(identity=5, armed=Armed.REFUSED)
+    assert screen(rows(Sample(0, (NGINX, refused))))[4].endswith(" 1 refused AES-")
 
 
 def test_what_does_not_fit_is_counted() -> None:
@@ -154,11 +176,12 @@ sys.exit(cli.run(sys.argv[1:]))
 class Terminal:
     """`ktlsctl top` on a pseudo-terminal of its own, and what a terminal would show."""
 
-    def __init__(self, *arguments: str, term: str = "xterm") -> None:
+    def __init__(self, *arguments: str, term: str = "xterm", hangup: signal.Handlers = signal.SIG_DFL) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             # A shell's background job ignores it, and so do those that it starts.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, hangup)
             environment = {**os.environ, "TERM": term, "LINES": "", "COLUMNS": ""}
             for name in ("LINES", "COLUMNS"):
                 del environment[name]
@@ -266,7 +289,20 @@ def test_an_interrupt_gives_the_terminal_back(terminals: list[Terminal]) -> None
     assert b"\x1b[?1049l" in terminal.written
 
 
-@pytest.mark.parametrize("term", ["", "no-such-terminal"])
+def test_it_ends_with_its_terminal_where_the_hangup_is_ignored(terminals: list[Terminal]) -> None:
+    terminal = Terminal("--interval", "3600", hangup=signal.SIG_IGN)
+    terminals.append(terminal)
+    terminal.wait_for("python3")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), terminal.fd)  # the other end is closed
+    end = time.monotonic() + 60  # a hanging test's deadline
+    while (ended := os.waitid(os.P_PID, terminal.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert (ended.si_code, ended.si_status) == (os.CLD_EXITED, 0)
+
+
+@pytest.mark.parametrize("term", ["", "no-such-terminal", "dumb"])
 def test_a_terminal_that_is_not_known_is_a_sentence(terminals: list[Terminal], term: str) -> None:
     terminal = Terminal(term=term)
     terminals.append(terminal)

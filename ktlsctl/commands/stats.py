@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ktlsctl.commands.options import debug_option, not_both, report_options, watch_option
-from ktlsctl.commands.output import deliver, exit_status, wants_color
+from ktlsctl.commands.output import Failure, deliver, exit_status, wants_color
 from ktlsctl.commands.reports import live_host, rendered, show_again
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def stats(
         if form == "prometheus":
             from ktlsctl.render import prometheus
 
+            # There is no metric for it, and nothing must not replace the last good file.
+            if report.errors:
+                raise Failure(f"{report.errors[0]}.")
             return prometheus.render_counters(report)
         if form == "json":
             return rendered(report, form, quiet, verbose, False)

@@ -18,6 +18,16 @@ RUN = "/var/run"
 #: local address and port, remote address and port
 Ends = tuple[str, int, str, int]
 
+ESTABLISHED = "ESTABLISHED"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """`state` as psutil writes it; `pids`: who holds it, ascending, as far as this user may see them."""
+
+    state: str
+    pids: tuple[int, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -25,32 +35,35 @@ class Process:
     name: str
 
 
-def read(host: Host) -> Attempt[Mapping[Ends, tuple[int, ...]]]:
-    """The processes of each established connection, as far as this user may see them."""
+def read(host: Host) -> Attempt[Mapping[Ends, Connection]]:
+    """Every connection: one that the peer has closed (CLOSE_WAIT) may still have kernel TLS."""
     return host.ask("tcp connections", _connections)
 
 
-def _connections() -> Mapping[Ends, tuple[int, ...]]:
+def _connections() -> Mapping[Ends, Connection]:
     import psutil
 
-    found: dict[Ends, set[int]] = {}
+    found: dict[Ends, Connection] = {}
     try:
         for each in psutil.net_connections("tcp"):
-            if each.laddr and each.raddr and each.status == psutil.CONN_ESTABLISHED:
-                holders = found.setdefault((each.laddr.ip, each.laddr.port, each.raddr.ip, each.raddr.port), set())
-                if each.pid:
-                    holders.add(each.pid)
-    except psutil.Error as error:
-        raise OSError(0, str(error)) from None
-    return {ends: tuple(sorted(pids)) for ends, pids in found.items()}
+            if each.laddr and each.raddr:
+                ends = (each.laddr.ip, each.laddr.port, each.raddr.ip, each.raddr.port)
+                others = found[ends].pids if ends in found else ()
+                found[ends] = Connection(each.status, tuple(sorted({*others, *((each.pid,) if each.pid else ())})))
+    except (psutil.Error, RuntimeError) as error:  # RuntimeError: the kernel's list has another size than psutil's
+        raise OSError(0, f"psutil: {error}") from None
+    return found
 
 
 def processes(host: Host) -> Attempt[Mapping[int, Process]]:
     """Every process that this user may see, by its id."""
-    ran = host.run("ps", "-axo", "pid=,ppid=,comm=")
+    # One -o each: in FreeBSD's ps(1) all that follows "=" is the header of that column, commas too.
+    ran = host.run("ps", "-ax", "-o", "pid=", "-o", "ppid=", "-o", "comm=")
     if ran.value is None or ran.value.status != 0:
         return Attempt(Outcome.FAILED, reason=f"ps(1): {ran.reason or 'failed'}")
-    return Attempt.ran(parse_ps(ran.value.stdout))
+    # ps lists itself, at least
+    found = parse_ps(ran.value.stdout)
+    return Attempt.ran(found) if found else Attempt(Outcome.FAILED, reason="ps(1): its answer names no process")
 
 
 def parse_ps(text: str) -> Mapping[int, Process]:

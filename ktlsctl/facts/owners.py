@@ -82,6 +82,34 @@ def name(host: Host, pid: int) -> str | None:
     return None if content is None else content.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
+def is_cut(name: str, whole: str) -> bool:
+    """Whether `name` is what the kernel keeps of `whole`: 15 bytes on Linux (TASK_COMM_LEN), 19 on FreeBSD
+    (MAXCOMLEN)."""
+    kept, full = os.fsencode(name), os.fsencode(whole)
+    return len(kept) in (15, 19) and full.startswith(kept)
+
+
+def program(host: Host, pid: int) -> str | None:
+    """The name of the file that the process runs; None when it has ended or hides it."""
+    path: str | None = host.ask(f"program of process {pid}", lambda: os.readlink(f"{PROC}/{pid}/exe")).value
+    return None if path is None else os.path.basename(path.removesuffix(" (deleted)"))
+
+
+def ended(host: Host, pid: int) -> bool:
+    """Whether there is no such process.  By kill(2), since /proc may hide what there is (mount option hidepid)."""
+    return host.ask(f"process {pid}", lambda: _exists(pid)).value is False
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def unit(host: Host, pid: int) -> str | None:
     """The systemd unit (service or scope) that the process runs in; None where there is none or it is not known."""
     return parse_cgroup(host.read(f"{PROC}/{pid}/cgroup").or_else(b""))

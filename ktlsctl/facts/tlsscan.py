@@ -70,9 +70,10 @@ class Look:
 class File:
     """One mapped file of interest.
 
-    `deleted`: no name leads to it any more; `replaced`: another file has its name now.  `content` None: `reason` says
-    why it could not be read.  `own`: the real path under which this host's own programs find the very same file, and
-    which nobody but root and this user can have written; only such a file may be run.
+    `deleted`: no name leads to it any more; `replaced`: another file has its name now; `replaced_here`: and that is
+    this host's own file of that name, not a container's. `content` None: `reason` says why it could not be read.
+    `own`: the real path under which this host's own programs find the very same file, and which nobody but root and
+    this user can have written; only such a file may be run.
     """
 
     path: str
@@ -83,6 +84,7 @@ class File:
     reason: str = ""
     here: bool = False
     own: str = ""
+    replaced_here: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +180,17 @@ class _Scanner:
     def _look(self, pid: int) -> tuple[Look, tuple[maps.Mapping, ...]] | None:
         """None for a process that was not asked for."""
         if time.monotonic() > self._end:
-            return (Look(pid, "", Sight.FAILED, "the scan's time was over"), ()) if not self._order.names else None
+            return Look(pid, "", Sight.FAILED, "the scan's time was over"), ()
         found: list[maps.Mapping] = []
         known = maps.Process("", False)
         where = f"{self._proc}/{pid}"
         try:
             # names end up in a report and must survive JSON
             known = within(PATIENCE, lambda: maps.parse_stat(_content(f"{where}/stat")))
-            program = _link(f"{where}/exe").removesuffix(" (deleted)")
+            program, refusal = _program(f"{where}/exe")
             if self._order.names and not {known.name, os.path.basename(program)} & {*self._order.names}:
-                return None
+                # a kernel thread has no program that could have another name
+                return (Look(pid, known.name, Sight.DENIED, refusal), ()) if refusal and not known.empty else None
             if known.empty:
                 return Look(pid, known.name, Sight.EMPTY), ()
             found = within(PATIENCE, lambda: _maps(f"{where}/maps", time.monotonic() + PATIENCE))
@@ -232,11 +235,14 @@ class _Scanner:
         )
         try:
             status = os.fstat(fd)
+            named = _stat(mapping.path)
+            successor = _stat(f"{self._proc}/{pid}/root{mapping.path}") if file.deleted else None
             seen = replace(
                 file,
                 deleted=file.deleted or status.st_nlink == 0,
-                replaced=file.deleted and _stat(f"{self._proc}/{pid}/root{mapping.path}") is not None,
-                here=_is(_stat(mapping.path), status),
+                replaced=successor is not None,
+                replaced_here=successor is not None and _is(named, successor),
+                here=_is(named, status),
                 own=_own(mapping.path, status),
             )
             window = tlsfiles.Window(lambda size, at: _pread(fd, size, at), status.st_size)
@@ -293,6 +299,16 @@ def _maps(path: str, deadline: float) -> list[maps.Mapping]:
                 yield line
 
     return list(maps.mappings(lines()))
+
+
+def _program(path: str) -> tuple[str, str]:
+    """The file that a process runs, and why this user may not know it; both empty where there is none."""
+    try:
+        return os.readlink(path).removesuffix(" (deleted)"), ""
+    except PermissionError as error:
+        return "", _why(error)
+    except OSError:
+        return "", ""
 
 
 def _link(path: str) -> str:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from ktlsctl.facts import kconfig, kmod
 from ktlsctl.facts.attempts import mapped
 from ktlsctl.host import Host
-from ktlsctl.model import Attempt
+from ktlsctl.model import Attempt, Tri
 
 PATH = "/proc/net/tls_stat"
 
@@ -70,3 +72,23 @@ def parse(content: bytes) -> Mapping[str, int]:
 def read(host: Host, path: str = PATH) -> Attempt[Mapping[str, int]]:
     """ABSENT as long as the kernel has no tls.  Readable by everybody."""
     return mapped(host.read(path), parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What it means that there are no counters.  `loaded`: whether the kernel has kernel TLS now, without which there
+    is no session; `lacking`: it was built without, so that no module can bring it."""
+
+    loaded: Tri
+    lacking: bool
+
+
+def absence(host: Host) -> Absence:
+    """Ask only where `read` found no file."""
+    running = kmod.read_running(host)
+    listing, ulps = running.listing.value, running.ulps.value
+    if (listing is not None and listing.line is not None) or kmod.MODULE in (ulps or ()):
+        return Absence(Tri.YES, False)
+    config = kconfig.read(host, host.about.release).value
+    lacking = config is not None and config.exact and config.built("CONFIG_TLS") is kconfig.Built.NO
+    return Absence(Tri.NO if listing is not None or ulps is not None else Tri.UNKNOWN, lacking)

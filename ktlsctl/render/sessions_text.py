@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from ktlsctl.model import Armed, Mode, NetworkNamespace, Owner, Report, Session, Status
-from ktlsctl.render.blocks import findings, joined, verdict
+from ktlsctl.render.blocks import errors, findings, joined, verdict
 from ktlsctl.render.layout import Paint, wrapped
 from ktlsctl.render.strings import each_string, plain
 from ktlsctl.sessions import MEANING
@@ -34,6 +34,7 @@ def render(report: Report, *, color: bool = False) -> str:
             *_groups(sessions),
             _legend(sessions),
             findings(told, paint, quiet=False, verbose=False),
+            errors(report),
             verdict(report, paint),
         )
     )

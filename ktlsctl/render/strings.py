@@ -7,6 +7,7 @@ the whole report through `each_string` first, so that no single place can forget
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
@@ -24,6 +25,29 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a line of `plain` text takes: East Asian wide characters take two, marks none."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def cut(text: str, width: int) -> str:
+    """As much of a line of `plain` text as fits into so many columns."""
+    if text.isascii():
+        return text[:width]
+    taken = 0
+    for at, character in enumerate(text):
+        taken += _columns(character)
+        if taken > width:
+            return text[:at]
+    return text
 
 
 def encodable(text: str) -> str:

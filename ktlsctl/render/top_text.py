@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ktlsctl.model import Mode
 from ktlsctl.render.sessions_text import size
-from ktlsctl.render.strings import plain
+from ktlsctl.render.strings import columns, cut, plain
 from ktlsctl.top import Row
 
 KEYS = "q quits"
@@ -30,21 +30,27 @@ def screen(rows: Sequence[Row], *, verdict: str, clock: str, height: int, width:
     if len(lines) > height:
         hidden = len(lines) - height + 1
         lines = [*lines[: height - 1], f"... {hidden} more, below"] if height > 1 else lines[:height]
-    return [plain(line)[:width].rstrip() for line in lines]
+    return [cut(plain(line), width).rstrip() for line in lines]
 
 
 def _columns(cells: Sequence[str]) -> str:
     fixed = (
-        (cell[:width].rjust(width) if index in _RIGHT else cell[:width].ljust(width))
+        _field(plain(cell), width, right=index in _RIGHT)
         for index, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=False))
     )
     return " ".join((*fixed, cells[len(_WIDTHS)]))
 
 
+def _field(cell: str, width: int, *, right: bool) -> str:
+    shown = cut(cell, width)
+    blank = " " * (width - columns(shown))
+    return blank + shown if right else shown + blank
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     pid = str(row.pids[0]) if row.pids else "-"
     more = f"+{len(row.pids) - 1}" if len(row.pids) > 1 else ""
-    ciphers = [*row.ciphers, *([f"{row.refused} refused"] if row.refused else [])]
+    ciphers = [*([f"{row.refused} refused"] if row.refused else []), *row.ciphers]
     return (
         row.process,
         f"{pid}{more}",
