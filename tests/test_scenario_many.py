@@ -10,6 +10,7 @@ import pytest
 from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.many import SLACK, WANTED, Facts, judge
 from ktlsctl.sessionfacts import Carried, Way
+from ktlsctl.trials import many
 from tests.trials import WAYS, judged_here
 
 FINE = Facts(WANTED, Carried(True, True, True, True), WANTED, WANTED, 16000, 1000, 0, 0, 0, {"TlsCurrTxSw": 0})
@@ -52,3 +53,12 @@ def test_fewer_than_wanted_is_unknown_with_what_to_raise() -> None:
 def test_a_thousand_sessions_here_leave_nothing(way: Way) -> None:
     (result,) = judged_here("many", way)
     assert result.status is Status.OK, result
+
+
+def test_open_descriptors_are_counted_where_no_folder_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FreeBSD's /dev/fd without fdescfs has 0, 1 and 2."""
+    listed = [number for number in many._descriptors() if many._is_open(number)]
+    monkeypatch.setattr("sys.platform", "freebsd14")
+    assert many._descriptors() == sorted(listed)
+    with open("/dev/null", "rb") as file:
+        assert file.fileno() in many._descriptors()
