@@ -20,6 +20,9 @@ class BuildPy(build_py):
 
 
 setup(
+    # Here alone it passes everywhere: setuptools before 77 refuses the string in pyproject.toml, later ones warn of the
+    # table and of the classifier.
+    license="BSD-2-Clause",
     cffi_modules=["ktlsctl/libssl_build.py:ffibuilder", "ktlsctl/datapath/build.py:ffibuilder"],
     cmdclass={"build_py": BuildPy},
 )

@@ -11,12 +11,17 @@ from ktlsctl import sysctl
 from ktlsctl.ciphers import FREEBSD_CIPHERS, family
 from ktlsctl.facts import connections, ktlsgauges, ktlslist
 from ktlsctl.facts.attempts import mapped
-from ktlsctl.freebsdabi import Crypto
+from ktlsctl.freebsdabi import Crypto, Tls
 from ktlsctl.host import Host
 from ktlsctl.model import Armed, Attempt, Check, Link, Mode, Outcome, Owner, Remedy, Session, Status, TlsVersion
 
-#: TLS_MINOR_VER_ZERO .. THREE of sys/ktls.h; kernels also carry versions that no suite of today's uses.
-_VERSIONS = {1: "TLSv1.0", 2: "TLSv1.1", 3: TlsVersion.TLS12.value, 4: TlsVersion.TLS13.value}
+#: By major and minor; kernels also carry versions that no suite of today's uses.
+_VERSIONS: Mapping[tuple[int, int], str] = {
+    (Tls.MAJOR_VER_ONE, Tls.MINOR_VER_ZERO): "TLSv1.0",
+    (Tls.MAJOR_VER_ONE, Tls.MINOR_VER_ONE): "TLSv1.1",
+    (Tls.MAJOR_VER_ONE, Tls.MINOR_VER_TWO): TlsVersion.TLS12.value,
+    (Tls.MAJOR_VER_ONE, Tls.MINOR_VER_THREE): TlsVersion.TLS13.value,
+}
 #: By algorithm, where the list tells no key length (it does so only beside the keys).
 _FAMILIES: Mapping[int, str] = {
     Crypto.AES_NIST_GCM_16: "AES-GCM",
@@ -106,8 +111,7 @@ def _sessions(
 
 def version(way: ktlslist.OneWay) -> str:
     """As OpenSSL writes it; the two numbers of one that is not known."""
-    name = _VERSIONS.get(way.minor) if way.major == 3 else None
-    return name or f"{way.major}.{way.minor}"
+    return _VERSIONS.get((way.major, way.minor)) or f"{way.major}.{way.minor}"
 
 
 def cipher(way: ktlslist.OneWay) -> str:

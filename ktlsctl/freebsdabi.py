@@ -223,6 +223,11 @@ class Layout:
                 return field
         raise KeyError(name)
 
+    def value(self, name: str, content: bytes, at: int = 0) -> Any:
+        """One field of the structure that begins at byte `at`.  Raises KeyError, struct.error when it is cut off."""
+        field = self.field(name)
+        return struct.unpack_from(f"={field.code}", content, at + field.offset)[0]
+
     @property
     def format(self) -> str:
         """For the struct module: the machine's own byte order, every gap written out."""

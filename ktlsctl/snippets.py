@@ -102,6 +102,7 @@ SNIPPETS = (
         (
             Step("nginx -t", "the file is right; nginx -s reload uses it"),
             _COUNTERS,
+            _BSD,
             Step(
                 "error_log FILE debug;",
                 "in nginx.conf, if built --with-debug: BIO_get_ktls_send(): 1, SSL_sendfile: BYTES",
@@ -164,10 +165,12 @@ SNIPPETS = (
         " offers it",
         'ssl.openssl.ssl-conf-cmd += ("Options" => "KTLS")\n',
         'ssl.openssl.ssl-conf-cmd += ("Options" => "-KTLS")\n',
-        (Step("lighttpd -tt -f /etc/lighttpd/lighttpd.conf", "prints nothing: the file is right"), _COUNTERS, _BSD),
+        (Step("lighttpd -tt -f CONFIGURATION", "prints nothing: the file is right"), _COUNTERS, _BSD),
         (
             "started as root it loads the tls module; in a container it cannot see that the kernel has it, and leaves"
             " it off unless this line is there",
+            "on FreeBSD 14.0 (freebsd.sendfile-shutdown) and 15 (freebsd.sendfile-replay, over 64 KiB) files arrived"
+            " damaged: leave it off there",
             _MOVING,
         ),
         (1, 4, 69),
@@ -181,7 +184,7 @@ SNIPPETS = (
         "stunnel.conf: in the section of the service",
         "options = ENABLE_KTLS\n",
         "options = -ENABLE_KTLS\n",
-        (Step("systemctl restart stunnel4", "its log names a wrong line"), _COUNTERS, _BSD),
+        (Step("service stunnel restart", "Debian: stunnel4; its log names a wrong line"), _COUNTERS, _BSD),
         ("5.68 is the oldest release that was tried", _MOVING),
         (5, 68),
         (("stunnel", "-version"), ("stunnel4", "-version")),
@@ -224,8 +227,9 @@ SNIPPETS = (
                 "GNUTLS_DEBUG_LEVEL=4 gnutls-cli --list 2>&1 | grep cfg:",
                 "the file that is read, and what is wrong in it",
             ),
-            Step("objdump -T /usr/lib/*/libgnutls.so.30 | grep sendfile", "nothing: it was built without kernel TLS"),
+            Step("nm -D LIBRARY | grep sendfile", "of libgnutls.so.30; nothing: it was built without kernel TLS"),
             _COUNTERS,
+            _BSD,
         ),
         (
             "it concerns every program that uses GnuTLS on a file descriptor",

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+
+import pytest
+
+#: For single tests in the other files.
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux, or opens what was built for it")
 
 _LAB = "boots Linux kernels under QEMU"
 _RING = "drives the C datapath over io_uring and Linux's kernel TLS"
@@ -13,7 +19,13 @@ _ASKS_LINUX = "asks this machine's own Linux kernel or tools"
 LINUX_ALONE: Mapping[str, str] = {
     "test_lab.py": _LAB,
     "test_check_in_lab.py": _LAB,
+    "test_enable_in_lab.py": _LAB,
+    "test_libraries_in_lab.py": _LAB,
+    "test_postgresql_in_lab.py": _LAB,
+    "test_scenarios_in_lab.py": _LAB,
     "test_selftest_in_lab.py": _LAB,
+    "test_sessions_in_lab.py": _LAB,
+    "test_snippets_in_lab.py": _LAB,
     "datapath": _RING,
     "test_uring.py": _RING,
     "test_ulp.py": _ASKS_LINUX,

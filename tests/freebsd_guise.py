@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 #: Only Linux has them, or CPython does not offer them on FreeBSD.
@@ -48,6 +49,9 @@ def _guarded(function: Any) -> Any:
     return call
 
 
+#: Functions that the tool looks for and does without.
+GLIBC_ALONE = ("mallinfo2",)
+
 #: Functions that this machine's C library has not, or with another signature.
 FREEBSD_CALLS = ("sendfile", "sysctl", "sysctlnametomib", "kldnext", "kldstat")
 
@@ -69,10 +73,29 @@ class Library(ctypes.CDLL):
     def __getattr__(self, name: str) -> Any:
         if name in LINUX_CALLS:
             raise ReachedLinux(f"libc.{name}()")
+        if name in GLIBC_ALONE:
+            raise AttributeError(name)
         return Refusing() if name in FREEBSD_CALLS else super().__getattr__(name)
 
 
+class Psutil(ModuleType):
+    """FreeBSD's psutil, as far as a program can learn of itself without asking FreeBSD's kernel."""
+
+    def __init__(self) -> None:
+        super().__init__("psutil")
+        self._open = open  # before it is guarded: this machine's kernel answers in its own way
+
+    def Process(self) -> Any:
+        with self._open("/proc/self/statm", "rb") as file:
+            rss = int(file.read().split()[1]) * resource.getpagesize()
+        return SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=rss))
+
+    def __getattr__(self, name: str) -> Any:
+        raise ImportError(f"psutil.{name} asks FreeBSD's kernel")
+
+
 def put_on() -> None:
+    sys.modules["psutil"] = Psutil()
     sys.platform = "freebsd14"
     for module, names in LINUX_ONLY.items():
         for name in names:

@@ -49,7 +49,7 @@ def compiled(folder: Path, source: str, *options: str, name: str = "libssl.so.3"
     """A small shared object of our own."""
     file, target = folder / f"{name}.c", folder / name
     file.write_text(source)
-    subprocess.run(["gcc", "-shared", "-fPIC", *options, "-o", target, file], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", *options, "-o", target, file], check=True)
     return str(target)
 
 

@@ -29,6 +29,7 @@ from ktlsctl.configure.past import past_runs
 from ktlsctl.configure.roots import Root, RootHost
 from ktlsctl.host import READ_LIMIT, CapturedHost, Ran
 from ktlsctl.model import About, Attempt, Os, Status
+from tests.elsewhere import linux_only
 from tests.stepping import killed_at
 from tests.trees import tree
 
@@ -443,6 +444,7 @@ def refused(path: Path, kind: str) -> str:
 SMALL: Edits = {"/etc/a": (b"1", b"2" * 5000), "/etc/b": (None, b"3" * 5000)}
 
 
+@linux_only
 @pytest.mark.parametrize(
     ("kind", "said"),
     [

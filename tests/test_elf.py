@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -21,13 +22,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("elf")
     source, target = folder / "a.c", folder / "liba.so"
     source.write_text('#include <stdio.h>\nvoid f(void) { puts("x"); }\n')
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,liba.so.7", "-o", target, source], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,liba.so.7", "-o", target, source], check=True)
     return target.read_bytes()
 
 
 def test_a_shared_object_says_its_kind_soname_and_needs(library: bytes) -> None:
     found = elf.parse(library)
-    assert (found.kind, found.soname, found.needed) == (elf.ET_DYN, "liba.so.7", ("libc.so.6",))
+    assert (found.kind, found.soname) == (elf.ET_DYN, "liba.so.7")
+    assert any(name.startswith("libc.so.") for name in found.needed)
     assert found.bits == struct.calcsize("P") * 8
 
 
@@ -37,7 +39,7 @@ def test_what_readelf_says_of_the_systems_libraries_is_what_is_read(library: byt
     said = subprocess.run(["readelf", "-dh", file], capture_output=True, text=True, check=True).stdout
     found = elf.parse(library)
     assert f"Library soname: [{found.soname}]" in said
-    assert said.count("(NEEDED)") == len(found.needed)
+    assert re.findall(r"Shared library: \[(.*)\]", said) == list(found.needed)
     assert ("ELF64" in said) == (found.bits == 64)
 
 

@@ -605,14 +605,32 @@ def test_sysctl_conf_is_applied_after_the_loader() -> None:
     assert of(kernel, "freebsd.persistence").status is Status.OK
 
 
-@pytest.mark.parametrize(("release", "advice"), [((14, 3), 1), ((15, 0), 0)])
-def test_left_to_the_default_it_is_advised_to_keep_it_only_where_the_default_is_off(
-    release: tuple[int, int], advice: int
+KEEP = ["echo 'kern.ipc.tls.enable=1' >> /etc/sysctl.conf"]
+
+
+@pytest.mark.parametrize(
+    ("release", "status", "said", "advice"),
+    [
+        ("13.5-RELEASE", Status.WARNING, "FreeBSD 13 is 0", KEEP),
+        ("14.3-RELEASE", Status.WARNING, "FreeBSD 14 is 0", KEEP),
+        ("15.0-RELEASE", Status.OK, "FreeBSD 15 is 1", []),
+        ("main", Status.UNKNOWN, "0 on FreeBSD 13 and 14", KEEP),
+    ],
+)
+def test_left_to_the_default_it_is_lost_where_that_is_off(
+    release: str, status: Status, said: str, advice: list[str]
 ) -> None:
-    check = of(Kernel(release, enable=True), "freebsd.persistence")
-    assert check.status is Status.OK
-    assert len(check.remedy) == advice
-    assert f"FreeBSD {release[0]} is {1 - advice}" in check.reason
+    check = of(replace(F14_3, enable=True, release=release), "freebsd.persistence")
+    assert check.status is status
+    assert commands(check) == advice
+    assert said in check.reason
+
+
+def test_a_boot_file_that_may_not_be_read_may_keep_it_on() -> None:
+    said = replace(F14_3, enable=True).said()
+    said["read", "/etc/sysctl.conf"] = Attempt(Outcome.DENIED, reason="Permission denied")
+    check = found(judged(CapturedHost(F14_3.about, said, Outcome.ABSENT)), "freebsd.persistence")
+    assert check.status is Status.UNKNOWN
 
 
 def test_13_0_does_not_take_enable_from_the_loader_and_13_1_does() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ktlsctl import freebsdabi
 from ktlsctl.freebsdabi import CONSTANTS, FUNCTIONS
 from tests import freebsd_docs
 from tests.freebsd_docs import PAGE
@@ -33,6 +34,22 @@ def test_every_table_is_on_the_page() -> None:
             assert f"{table.prefix}{name} " in TEXT
     for function in FUNCTIONS:
         assert f" {function.name}(" in TEXT
+
+
+def test_no_module_has_a_format_of_its_own_for_a_structure_of_the_tables() -> None:
+    layouts = {name for name, value in vars(freebsdabi).items() if isinstance(value, freebsdabi.Layout | dict)}
+    users = set()
+    for path in (ROOT / "ktlsctl").rglob("*.py"):
+        imports = {
+            (node.module if isinstance(node, ast.ImportFrom) else "", alias.name)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        if any(module == "ktlsctl.freebsdabi" and name in layouts for module, name in imports):
+            users.add(path.stem)
+            assert ("", "struct") not in imports, path
+    assert {"ktlslist", "freebsdkernel"} <= users
 
 
 def rows() -> list[list[str]]:

@@ -138,6 +138,17 @@ def test_a_selftests_session_runs_over_the_socket(commands: Path) -> None:
     assert b"ReachedLinux" not in done.stdout + done.stderr
 
 
+def test_every_scenario_comes_to_its_end(commands: Path) -> None:
+    """As above; `many` has nothing of Linux to count its memory and descriptors with."""
+    suite = ("--suite", "ECDHE-ECDSA-AES128-GCM-SHA256", "--datapath", "socket", "--libssl", SYSTEM)
+    done = ran(commands, "selftest", "--json", "--scenario", "all", *suite)
+    assert b"did not come to its end" not in done.stdout
+    assert b"ReachedLinux" not in done.stdout + done.stderr
+    (found,) = [r["evidence"] for r in json.loads(done.stdout)["results"] if r["scenario"] == "many"]
+    assert (found["sessions"], found["descriptors_left"]) == (1000, 0)
+    assert found["bytes_per_idle_end"] > 1000
+
+
 def test_the_guise_catches_what_only_linux_has(commands: Path, tmp_path: Path) -> None:
     """The negative control: a program that reaches for Linux does not get there."""
     for program in (

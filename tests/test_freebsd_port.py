@@ -8,6 +8,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import shutil
 import stat
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 from ktlsctl import probe
 from ktlsctl.host import CapturedHost
+from ktlsctl.render import jsondoc
 from tests import elsewhere, freebsd_hosts
 
 ROOT = Path(__file__).parent.parent
@@ -232,11 +234,18 @@ def test_the_comment_is_one_short_phrase() -> None:
 def test_commands_of_the_makefile_go_through_its_macros() -> None:
     for line in MAKEFILE.partition("\npost-install:\n")[2].replace("\\\n", " ").split("\n"):
         if line.startswith("\t"):
-            assert re.match(r"\t@?\$\{(MKDIR|INSTALL_\w+)\}", line), line
+            assert re.match(r"\t@?\$\{(MKDIR|INSTALL_\w+|STRIP_CMD)\}", line), line
     assert "/usr/local" not in MAKEFILE
     assert "${PREFIX}" in MAKEFILE
     assert re.findall(r"\$\{INSTALL_\w+\} [^\n]*(?<!\\)$", MAKEFILE, re.MULTILINE), "installs something"
     assert all("${STAGEDIR}" in part for part in re.findall(r"\S*\$\{PREFIX\}\S*", MAKEFILE))
+
+
+def test_the_compiled_module_is_stripped_where_it_is_staged() -> None:
+    """setuptools leaves its debug information in; the ports framework's own check complains of that."""
+    (stripped,) = re.findall(r"\$\{STRIP_CMD\} \$\{STAGEDIR\}\$\{PYTHON_SITELIBDIR\}/(\S+)", MAKEFILE)
+    module = stripped.removesuffix(".abi3.so").replace("/", ".")
+    assert f'set_source(\n    "{module}",' in (ROOT / "ktlsctl" / "datapath" / "build.py").read_text()
 
 
 def test_version_and_dependencies_are_the_projects() -> None:
@@ -308,6 +317,9 @@ def test_what_the_port_installs_is_in_the_projects_source_archive(tmp_path: Path
     assert name.startswith(f"ktlsctl-{_version()}."), "the port's DISTNAME"
     with tarfile.open(tmp_path / name) as archive:
         held = {member.partition("/")[2] for member in archive.getnames()}
+        about = archive.extractfile(f"ktlsctl-{_version()}/PKG-INFO")
+        assert about is not None
+        assert b"\nLicense: BSD-2-Clause\n" in about.read()
     wanted = set(re.findall(r"\$\{WRKSRC\}/(\S+)", MAKEFILE))
     assert len(wanted) > 5
     assert wanted <= held
@@ -332,7 +344,15 @@ def test_files_of_the_port_have_names_that_ports_may_have() -> None:
 
 def test_the_license_file_is_there_and_is_that_license() -> None:
     assert "Redistribution and use" in (ROOT / "LICENSE").read_text()
-    assert (variables()["LICENSE"], PROJECT["license"]["text"]) == ("BSD2CLAUSE", "BSD-2-Clause")
+    assert variables()["LICENSE"] == "BSD2CLAUSE"
+    assert 'license="BSD-2-Clause"' in (ROOT / "setup.py").read_text()
+
+
+def test_the_license_stands_in_no_form_that_some_setuptools_refuses_or_calls_deprecated() -> None:
+    """A table in pyproject.toml ends with setuptools of 2027, a string there wants 77, classifiers are deprecated."""
+    assert "license" in PROJECT["dynamic"]
+    assert "license" not in PROJECT
+    assert not [classifier for classifier in PROJECT["classifiers"] if classifier.startswith("License ::")]
 
 
 # --- the workflow ---
@@ -413,10 +433,91 @@ def test_the_test_script_installs_for_the_python_that_packages_are_built_for(tmp
     assert (check, tests) == ("ktlsctl check --verbose --fail-on never", "python -m pytest -ra -k x")
 
 
+@pytest.mark.parametrize(
+    ("host", "blamed"),
+    [("15.1-damaged-sendfile", []), ("14.3-on", []), ("14.3", ["freebsd.sysctl.enable", "freebsd.kernel.matrix"])],
+)
+def test_the_workflow_fails_where_more_is_wrong_than_the_kernels_own_sendfile(
+    host: str, blamed: list[str], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    captured = CapturedHost.parse(freebsd_hosts.document(freebsd_hosts.HOSTS[host]).encode())
+    report.write_text(jsondoc.render(probe.check(captured, probe.Options())))
+    done = subprocess.run(
+        [sys.executable, FREEBSD / "judge.py", report], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == bool(blamed), done.stderr
+    assert bool(done.stderr) is bool(blamed)
+    assert all(f"{report}: {identity}: " in done.stderr for identity in blamed)
+
+
+def test_two_faults_at_once_are_not_the_kernels_sendfile_alone() -> None:
+    complaints = runpy.run_path(str(FREEBSD / "judge.py"))["complaints"]
+    check = {"id": "freebsd.records", "status": "critical", "summary": "records are wrong"}
+    reason = "seen: the bytes that arrived are not those that were sent; a file sent by sendfile arrived damaged"
+    report = {"errors": [], "verdict": {"status": "critical"}, "checks": [{**check, "reason": reason, "evidence": {}}]}
+    assert complaints(report) == [f"freebsd.records: records are wrong: {reason}"]
+
+
+#: Of the extra `test`, what reads the source: it runs on Linux.
+LINTERS = {"mypy", "ruff"}
+
+
+def test_the_test_script_installs_what_the_tests_need_there() -> None:
+    """As a package or by pip with the same limit; without linters, their stubs and what is marked as Linux's."""
+    text = (FREEBSD / "test").read_text()
+    asked = [need for need in PROJECT["optional-dependencies"]["test"] if ";" not in need]
+    needs = {re.split(r"[<>=]", need)[0]: need for need in asked if not need.startswith("types-")}
+    assert needs.keys() > LINTERS
+    for name in needs.keys() - LINTERS:
+        assert f"'{needs[name]}'" in text or f'"$prefix-{name}"' in text, name
+
+
 def test_what_is_left_out_on_freebsd_exists_and_has_a_reason() -> None:
     for name, why in elsewhere.LINUX_ALONE.items():
         assert (ROOT / "tests" / name).exists(), name
         assert len(why) > 10
+
+
+#: What FreeBSD has not: strings that hold it, strings that are it, and functions that give what was built for Linux.
+LINUX_HOLDS, LINUX_IS, LINUX_CALLS = re.compile(r"/proc/self|unshare|memfd_create"), {"gcc"}, {"from_wheel"}
+
+
+def _linux_alone(tree: ast.Module) -> list[int]:
+    """Lines that need Linux outside functions that are marked so, in a file that is not."""
+
+    def marked(node: ast.stmt) -> bool:
+        decorators = node.decorator_list if isinstance(node, ast.FunctionDef | ast.ClassDef) else ()
+        said = [ast.unparse(decorator) for decorator in decorators]
+        return any("linux_only" in text or "sys.platform != 'linux'" in text for text in said)
+
+    if any(isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "pytestmark" for n in tree.body):
+        return []
+    nodes = [node for statement in tree.body if not marked(statement) for node in ast.walk(statement)]
+    texts = [(n.lineno, n.value) for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    calls = [n.lineno for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) in LINUX_CALLS]
+    return calls + [line for line, text in texts if LINUX_HOLDS.search(text) or text in LINUX_IS]
+
+
+def test_what_only_linux_has_is_asked_by_marked_tests_alone() -> None:
+    files = {path.name: path for path in (ROOT / "tests").glob("test_*.py")}
+    left = {name: _linux_alone(ast.parse(files[name].read_text())) for name in files.keys() - elsewhere.LINUX_ALONE}
+    assert len(left) > 50
+    assert {name: lines for name, lines in left.items() if lines} == {}
+    assert {name for name in files if name.endswith("_in_lab.py")} <= elsewhere.LINUX_ALONE.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("def test():\n    open('/proc/self/maps')\n", [2]),
+        ("@linux_only\ndef test():\n    open('/proc/self/maps')\n", []),
+        ("LIB = from_wheel('x')\nrun(['gcc', 'gcc.c'])\n", [1, 2]),
+        ("pytestmark = pytest.mark.skipif(sys.platform != 'linux')\nrun(['gcc'])\n", []),
+    ],
+)
+def test_the_search_for_linux_finds_linux(text: str, lines: list[int]) -> None:
+    assert _linux_alone(ast.parse(text)) == lines
 
 
 def test_readme_says_what_freebsd_was_verified_by() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktlsctl.facts import maps
+from tests.elsewhere import linux_only
 
 LIBSSL = b"7f50c8a00000-7f50c8a60000 r-xp 0001f000 fe:00 339900                     /usr/lib/libssl.so.3\n"
 
@@ -48,6 +49,7 @@ def test_any_lines_are_read(lines: list[bytes]) -> None:
         assert found.path.startswith("/")
 
 
+@linux_only
 def test_the_own_maps_name_the_interpreter() -> None:
     with open("/proc/self/maps", "rb") as file:
         found = maps.mappings(file)

@@ -16,6 +16,7 @@ from ktlsctl.facts import opensslcnf
 from ktlsctl.host import CapturedHost, LiveHost
 from ktlsctl.model import About, Attempt, Os, Outcome
 from ktlsctl.opensslcnf_edit import MARK, NO_FILES, OPTION, Edited, Obstacle, Refused, disable_ktls, enable_ktls
+from tests.elsewhere import linux_only
 from tests.libssls import SYSTEM, Oracle, from_wheel
 
 WAY = "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n"
@@ -50,9 +51,15 @@ def enabled(text: str | bytes, **files: str) -> bytes:
     return found.content
 
 
-@pytest.fixture(scope="module", params=["the system's", "a wheel's"])
-def oracle(request: pytest.FixtureRequest) -> Iterator[Oracle]:
-    with Oracle(SYSTEM if request.param == "the system's" else from_wheel("psycopg2-binary")) as oracle:
+@pytest.fixture(scope="module", params=[None, pytest.param("psycopg2-binary", marks=linux_only)])
+def library(request: pytest.FixtureRequest) -> str:
+    """The system's, and a wheel's."""
+    return SYSTEM if request.param is None else from_wheel(request.param)
+
+
+@pytest.fixture(scope="module")
+def oracle(library: str) -> Iterator[Oracle]:
+    with Oracle(library) as oracle:
         yield oracle
 
 
@@ -179,7 +186,6 @@ def test_this_machines_own_file_is_switched_on_and_back_to_the_same_bytes(oracle
     assert disable_ktls(on.content, str(file), LiveHost()) == Edited(content)
 
 
-@pytest.mark.parametrize("library", [SYSTEM, from_wheel("psycopg2-binary")])
 def test_a_library_is_asked_about_a_file_that_it_does_not_use_yet(library: str, tmp_path: Path) -> None:
     def wants(config: Path | None) -> dict[str, object]:
         argument = {"path": library, "config": None if config is None else str(config)}

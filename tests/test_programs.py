@@ -15,6 +15,7 @@ from ktlsctl.facts.libraries import Found, Libpq, Origin
 from ktlsctl.facts.programs import Program
 from ktlsctl.host import CapturedHost, LiveHost
 from ktlsctl.model import About, Attempt, Os, Outcome
+from tests.elsewhere import linux_only
 from tests.libssls import SYSTEM
 
 LIB = "/usr/lib/x86_64-linux-gnu"
@@ -82,6 +83,7 @@ def test_the_systems_libssl_is_found_once_and_said_to_be_the_linkers() -> None:
     assert libraries.search(host).libssl == (Found(f"{LIB}/libssl.so.3", "libssl.so.3", Origin.DISTRIBUTION, True),)
 
 
+@linux_only
 def test_on_this_machine_the_search_finds_what_the_dynamic_linker_gives() -> None:
     found = [f for f in libraries.search(LiveHost()).libssl if f.linked and f.name == "libssl.so.3"]
     assert [f.path for f in found] == [SYSTEM]

@@ -8,6 +8,7 @@ import pytest
 from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.lying_bio import ADVISORY, Facts, judge
 from ktlsctl.sessionfacts import Way
+from tests.elsewhere import linux_only
 from tests.libssls import from_wheel
 from tests.trials import judged_here
 
@@ -39,6 +40,7 @@ def test_this_systems_library_believes_the_lie_in_both_versions() -> None:
         assert result.evidence["asked"]
 
 
+@linux_only
 @pytest.mark.parametrize("wheel", ["psycopg2-binary"])
 def test_a_library_built_without_kernel_tls_never_asks(wheel: str) -> None:
     for result in judged_here("lying-bio", Way.SOCKET, from_wheel(wheel)):

@@ -11,7 +11,7 @@ import pytest
 from ktlsctl.model import Finding, Status
 from ktlsctl.scenarios.many import SLACK, WANTED, Facts, judge
 from ktlsctl.sessionfacts import Carried, Way
-from ktlsctl.trials import many as trials_many
+from ktlsctl.trials import many
 from ktlsctl.trials.ground import Ground
 from tests.trials import WAYS, judged_here
 
@@ -59,7 +59,16 @@ def test_a_thousand_sessions_here_leave_nothing(way: Way) -> None:
 
 @pytest.mark.parametrize("limit", [5, 300])
 def test_under_a_low_limit_of_descriptors_nothing_is_opened(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(trials_many, "_descriptor_limit", lambda: limit)
-    facts = trials_many.run(cast(Ground, None))
+    monkeypatch.setattr(many, "_descriptor_limit", lambda: limit)
+    facts = many.run(cast(Ground, None))
     assert 0 <= facts.sessions < WANTED
     assert judge(facts).status is Status.UNKNOWN
+
+
+def test_open_descriptors_are_counted_where_no_folder_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FreeBSD's /dev/fd without fdescfs has 0, 1 and 2."""
+    listed = [number for number in many._descriptors() if many._is_open(number)]
+    monkeypatch.setattr("sys.platform", "freebsd14")
+    assert many._descriptors() == sorted(listed)
+    with open("/dev/null", "rb") as file:
+        assert file.fileno() in many._descriptors()

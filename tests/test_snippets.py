@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ktlsctl import advisories
 from ktlsctl.cli import cli
 from ktlsctl.endangered import inventory
 from ktlsctl.host import CapturedHost
@@ -107,6 +109,18 @@ def test_every_program_that_is_told_how_has_its_lines_and_a_way_back() -> None:
         assert bool(snippet.lines) is bool(snippet.off) is bool(snippet.where) is (snippet.since is not None)
         assert all(step.command and step.shows for step in snippet.verify)
         assert snippet.verify
+
+
+def test_whoever_runs_on_freebsd_too_is_told_of_its_counters_and_of_no_tool_of_linux_alone() -> None:
+    for snippet in SNIPPETS:
+        commands = " ".join(step.command for step in snippet.verify)
+        linux_alone = "on Linux" in snippet.needs
+        assert ("/proc/net/tls_stat" in commands) is ("kern.ipc.tls.stats" in commands) or linux_alone, snippet.name
+        assert not re.search(r"systemctl|/usr/lib/\*/|/etc/(lighttpd|stunnel)", commands), snippet.name
+    (note,) = (note for note in BY_NAME["lighttpd"].notes if "FreeBSD" in note)
+    named = {a.id for a in advisories.TABLE if a.id.startswith("freebsd.sendfile-")}
+    assert named
+    assert all(identity in note for identity in named)
 
 
 def test_the_command_line_offers_what_there_is() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ktlsctl.facts import elf, tlsfiles
 from ktlsctl.facts.tlsfiles import Content, Family, Implementation, NotElf, Window
 from ktlsctl.model import Tri
+from tests.elsewhere import linux_only
 from tests.libssls import SYSTEM, compiled, from_wheel
 
 
@@ -33,6 +34,7 @@ def only(path: str | Path) -> Implementation:
     return found
 
 
+@linux_only
 def test_the_systems_libssl_was_built_with_ktls_and_its_build_id_is_readelfs() -> None:
     found = examined(SYSTEM)
     assert [(x.family, x.static, x.ktls) for x in found.implementations] == [(Family.OPENSSL, False, Tri.YES)]
@@ -41,6 +43,7 @@ def test_the_systems_libssl_was_built_with_ktls_and_its_build_id_is_readelfs() -
     assert found.soname == "libssl.so.3"
 
 
+@linux_only
 @pytest.mark.parametrize("wheel", ["psycopg2-binary", "mysql-connector-python"])
 def test_a_wheels_private_libssl_was_built_without(wheel: str) -> None:
     found = only(from_wheel(wheel))
@@ -48,6 +51,7 @@ def test_a_wheels_private_libssl_was_built_without(wheel: str) -> None:
     assert "sendfile" in found.proof
 
 
+@linux_only
 def test_a_libcrypto_tells_the_version_and_is_no_tls_library() -> None:
     (path,) = Path(from_wheel("psycopg2-binary")).parent.glob("libcrypto*")
     found = examined(path)
@@ -55,6 +59,7 @@ def test_a_libcrypto_tells_the_version_and_is_no_tls_library() -> None:
     assert found.crypto_version.startswith("OpenSSL 3.")
 
 
+@linux_only
 def test_openssl_linked_into_a_module_is_found_by_its_strings() -> None:
     from cryptography.hazmat.bindings import _rust
 
@@ -110,7 +115,7 @@ def program(folder: Path, *strings: str, more: str = "", options: tuple[str, ...
     listed = ", ".join(f'"{text}"' for text in strings)
     main = "int main(int n, char **v) { return texts[n] == v[0]; }"
     (folder / "program.c").write_text(f"{more}\nconst char *const texts[] = {{ {listed} }};\n{main}\n")
-    subprocess.run(["gcc", "-o", target, folder / "program.c", *options], check=True)
+    subprocess.run(["cc", "-o", target, folder / "program.c", *options], check=True)
     return target
 
 
@@ -175,6 +180,7 @@ def test_a_search_that_takes_too_long_says_so() -> None:
     assert [x.family for x in found.implementations] == [Family.OPENSSL]
 
 
+@linux_only
 def test_no_file_is_read_as_a_whole() -> None:
     largest = 0
 

@@ -20,6 +20,7 @@ from ktlsctl.facts import maps, tlsscan
 from ktlsctl.facts.tlsfiles import Family
 from ktlsctl.facts.tlsscan import File, Order, Scan, Sight
 from ktlsctl.host import LiveHost
+from tests.elsewhere import linux_only
 from tests.libssls import SYSTEM, from_wheel
 
 WAIT = "print(flush=True); import sys; sys.stdin.read()"
@@ -75,6 +76,7 @@ def test_the_systems_own_library_may_be_run_under_its_real_path() -> None:
     assert (file.path, file.own, file.here, file.deleted) == (SYSTEM, SYSTEM, True, False)
 
 
+@linux_only
 def test_a_deleted_library_is_read_though_no_name_leads_to_it(tmp_path: Path) -> None:
     copy = tmp_path / "libssl.so.3"
     shutil.copy(from_wheel("psycopg2-binary"), copy)
@@ -94,6 +96,7 @@ def test_a_deleted_library_is_read_though_no_name_leads_to_it(tmp_path: Path) ->
     assert "does not import sendfile" in file.content.implementations[0].proof
 
 
+@linux_only
 def test_a_library_in_a_memfd_is_found() -> None:
     code = (
         "import os, ctypes; fd = os.memfd_create('hidden');"
@@ -104,6 +107,7 @@ def test_a_library_in_a_memfd_is_found() -> None:
     assert (file.path, file.deleted, file.own) == ("/memfd:hidden", True, "")
 
 
+@linux_only
 def test_processes_are_chosen_by_their_own_name_or_their_programs() -> None:
     program = os.path.basename(os.path.realpath(sys.executable))
     rename = "open('/proc/self/comm', 'w').write('odd name')"
@@ -138,6 +142,7 @@ def stat_of(name: bytes, flags: int = 0x400000, state: bytes = b"S") -> bytes:
     return b"1 (%s) %s 1 1 1 0 -1 %d 0 0" % (name, state, flags)
 
 
+@linux_only
 def test_kernel_threads_and_zombies_are_counted_and_a_process_that_ends_meanwhile_is_gone(tmp_path: Path) -> None:
     where = proc(
         tmp_path,
@@ -154,6 +159,7 @@ def test_kernel_threads_and_zombies_are_counted_and_a_process_that_ends_meanwhil
     assert [(look.pid, look.sight) for look in scan.processes] == [(4, Sight.GONE), (5, Sight.FAILED)]
 
 
+@linux_only
 def test_a_process_that_hides_its_program_may_be_of_the_wanted_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,10 +180,12 @@ def test_a_process_that_hides_its_program_may_be_of_the_wanted_name(
     assert (look.pid, look.sight, look.reason) == (3, Sight.DENIED, "Permission denied")
 
 
+@linux_only
 def test_a_proc_without_a_first_process_shows_only_some(tmp_path: Path) -> None:
     assert tlsscan._Scanner(proc(tmp_path, {7: {"stat": stat_of(b"x"), "maps": b""}}), Order()).scan().hidden
 
 
+@linux_only
 def test_a_mapped_file_that_nobody_can_show_is_said_to_be_unread(tmp_path: Path) -> None:
     line = b"00400000-00452000 r-xp 00000000 fe:00 7 /no/such/libssl.so.3 (deleted)\n"
     scan = tlsscan._Scanner(proc(tmp_path, {1: {"stat": stat_of(b"x"), "maps": line}}), Order()).scan()
@@ -187,6 +195,7 @@ def test_a_mapped_file_that_nobody_can_show_is_said_to_be_unread(tmp_path: Path)
     assert scan.processes[0].files == (0,)
 
 
+@linux_only
 def test_a_file_that_a_container_has_replaced_is_not_this_hosts(tmp_path: Path) -> None:
     named, where = tmp_path / "libssl.so.3", tmp_path / "proc"
     named.write_text("this host's")
@@ -204,6 +213,7 @@ def test_a_file_that_a_container_has_replaced_is_not_this_hosts(tmp_path: Path) 
     assert (file.replaced, file.replaced_here) == (True, False)
 
 
+@linux_only
 @pytest.mark.parametrize("kind", ["fifo", "other"])
 def test_a_name_that_leads_to_another_file_or_to_none_is_not_read(kind: str, tmp_path: Path) -> None:
     target = tmp_path / "libssl.so.3"
@@ -216,6 +226,7 @@ def test_a_name_that_leads_to_another_file_or_to_none_is_not_read(kind: str, tmp
     assert scan.files[0].content is None
 
 
+@linux_only
 def test_when_its_time_is_over_the_scan_says_what_it_left_out(tmp_path: Path) -> None:
     where = proc(tmp_path, {1: {"stat": stat_of(b"x"), "maps": b""}})
     for order in (Order(budget=-1), Order(names=("nginx",), budget=-1)):

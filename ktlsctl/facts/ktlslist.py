@@ -7,10 +7,10 @@ none, but it does have the IVs, which are wiped before anything else sees the by
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop
+from typing import Any
 
 from ktlsctl.freebsdabi import INC_ISIPV6, XINPGEN, XKTLS_SESSION, XKTLS_SESSION_ONEDIR
 from ktlsctl.host import Host
@@ -19,23 +19,9 @@ from ktlsctl.model import Attempt
 NAME = "net.inet.tcp.ktlslist"
 
 _XINPGEN_SIZE = XINPGEN.size
-_LENGTH = struct.Struct("=Q")
-#: tsz (whole record), fsz (its fixed part)
-_SIZES = struct.Struct("=II")
 _FIXED = XKTLS_SESSION.size
-_GENERATION = struct.Struct("=Q")
-_GENERATION_AT = XKTLS_SESSION.field("inp_gencnt").offset
-_FLAGS_AT = XKTLS_SESSION.field("coninf.inc_flags").offset
-#: in network order: foreign port, local port, foreign and local address
-_ENDS = struct.Struct(">HH16s16s")
-_ENDS_AT = XKTLS_SESSION.field("coninf.inc_ie.ie_fport").offset
 _RCV_AT, _SND_AT = XKTLS_SESSION.field("rcv").offset, XKTLS_SESSION.field("snd").offset
 _IV = XKTLS_SESSION_ONEDIR.field("iv")
-#: cipher, authentication; key, IV, authentication key and largest payload in bytes; major, minor version
-_DIRECTION = struct.Struct("=iiHHHHBB")
-_DIRECTION_AT = XKTLS_SESSION_ONEDIR.field("cipher_algorithm").offset
-_IFNET = struct.Struct("16s")
-_IFNET_AT = XKTLS_SESSION_ONEDIR.field("ifnet").offset
 
 
 class KtlsListError(ValueError):
@@ -122,14 +108,14 @@ def masked(content: bytes) -> bytes:
 
 
 def _is_xinpgen(content: bytes, at: int) -> bool:
-    return at + _XINPGEN_SIZE <= len(content) and _LENGTH.unpack_from(content, at)[0] == _XINPGEN_SIZE
+    return at + _XINPGEN_SIZE <= len(content) and XINPGEN.value("xig_len", content, at) == _XINPGEN_SIZE
 
 
 def _records(content: bytes) -> Iterator[tuple[int, int, int]]:
     """Position, size and size of the fixed part of each record; ends where the bytes are no record."""
     at = _XINPGEN_SIZE
     while at + _FIXED <= len(content):
-        size, fixed = _SIZES.unpack_from(content, at)
+        size, fixed = (XKTLS_SESSION.value(name, content, at) for name in ("tsz", "fsz"))
         if fixed < _FIXED or size < fixed or at + size > len(content):
             return
         yield at, size, fixed
@@ -153,15 +139,16 @@ def decode(content: bytes) -> tuple[KtlsSession, ...]:
 
 
 def _session(content: bytes, at: int) -> KtlsSession:
-    (generation,) = _GENERATION.unpack_from(content, at + _GENERATION_AT)
-    remote_port, local_port, remote, local = _ENDS.unpack_from(content, at + _ENDS_AT)
-    ipv6 = bool(content[at + _FLAGS_AT] & INC_ISIPV6)
+    def its(name: str) -> Any:
+        return XKTLS_SESSION.value(name, content, at)
+
+    ipv6 = bool(its("coninf.inc_flags") & INC_ISIPV6)
     return KtlsSession(
-        generation,
-        _address(local, ipv6),
-        local_port,
-        _address(remote, ipv6),
-        remote_port,
+        its("inp_gencnt"),
+        _address(its("coninf.inc_ie.ie_dependladdr"), ipv6),
+        int.from_bytes(its("coninf.inc_ie.ie_lport"), "big"),
+        _address(its("coninf.inc_ie.ie_dependfaddr"), ipv6),
+        int.from_bytes(its("coninf.inc_ie.ie_fport"), "big"),
         rx=_one_way(content, at + _RCV_AT),
         tx=_one_way(content, at + _SND_AT),
     )
@@ -173,15 +160,15 @@ def _address(packed: bytes, ipv6: bool) -> str:
 
 
 def _one_way(content: bytes, at: int) -> OneWay:
-    fields = _DIRECTION.unpack_from(content, at + _DIRECTION_AT)
-    algorithm, authentication, key, _iv, _auth_key, max_payload, major, minor = fields
-    (interface,) = _IFNET.unpack_from(content, at + _IFNET_AT)
+    def its(name: str) -> Any:
+        return XKTLS_SESSION_ONEDIR.value(name, content, at)
+
     return OneWay(
-        algorithm,
-        authentication,
-        key,
-        max_payload,
-        major,
-        minor,
-        interface.split(b"\0")[0].decode("ascii", "replace"),
+        its("cipher_algorithm"),
+        its("auth_algorithm"),
+        its("cipher_key_len"),
+        its("max_frame_len"),
+        its("tls_vmajor"),
+        its("tls_vminor"),
+        its("ifnet").split(b"\0")[0].decode("ascii", "replace"),
     )

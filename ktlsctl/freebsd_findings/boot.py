@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ktlsctl import sysctl
@@ -31,20 +32,24 @@ def persistence(seen: Seen) -> Check:
     remedy = tuple(r for note in notes for r in note.remedy)
     if lost:
         return Check(identity, link, Status.WARNING, "a reboot will take away what works now", reason, evidence, remedy)
-    hidden = [f for f in files if f.settings.outcome not in (Outcome.RAN, Outcome.ABSENT)]
-    if hidden:
+    if hidden := _hidden(files):
         why = "; ".join(f"{f.path}: {f.settings.reason}" for f in hidden)
         return Check(
             identity, link, Status.UNKNOWN, "what is set at boot could not be read", why, evidence,
             (Remedy("run the check as root"),),
         )  # fmt: skip
     if seen.flag(ktlsgauges.ENABLE) and seen.at_boot(ktlsgauges.ENABLE) is None:
-        reason = "; ".join(filter(None, (f"no boot file sets it; {default_of_enable(seen.about.release)}", reason)))
-        return Check(
-            identity, link, Status.OK, f"{ktlsgauges.ENABLE} is left to the release's default", reason, evidence,
-            (*_keep_enabled(seen), *remedy),
-        )  # fmt: skip
+        reason = "; ".join(filter(None, (_left_to_default(seen), reason)))
+        if major(seen.about.release) is None:
+            summary = f"unknown whether {ktlsgauges.ENABLE} stays on: it is left to the release's default"
+            return Check(identity, link, Status.UNKNOWN, summary, reason, evidence, (_keep_enabled(), *remedy))
+        summary = f"{ktlsgauges.ENABLE} is left to the release's default"
+        return Check(identity, link, Status.OK, summary, reason, evidence, remedy)
     return Check(identity, link, Status.OK, "boot files do not contradict what is set now", reason, evidence, remedy)
+
+
+def _hidden(files: Iterable[sysctl.ConfFile]) -> list[sysctl.ConfFile]:
+    return [file for file in files if file.settings.outcome not in (Outcome.RAN, Outcome.ABSENT)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,13 @@ class _Note:
     remedy: tuple[Remedy, ...] = ()
 
 
-def _keep_enabled(seen: Seen) -> tuple[Remedy, ...]:
-    """Advice where the default will not keep it on."""
-    release = major(seen.about.release)
-    if release is not None and release >= 15:
-        return ()
+def _keep_enabled() -> Remedy:
     line = sysctl.Setting(ktlsgauges.ENABLE, "1").line
-    return (Remedy("keep it on after a reboot", f"echo '{line}' >> {sysctl.FREEBSD_CONF[0]}"),)
+    return Remedy("keep it on after a reboot", f"echo '{line}' >> {sysctl.FREEBSD_CONF[0]}")
+
+
+def _left_to_default(seen: Seen) -> str:
+    return f"no boot file sets {ktlsgauges.ENABLE}; {default_of_enable(seen.about.release)}"
 
 
 def _settings_that_turn(seen: Seen) -> tuple[_Note, ...]:
@@ -73,13 +78,19 @@ def _settings_that_turn(seen: Seen) -> tuple[_Note, ...]:
 
 
 def _enable_is_lost(seen: Seen) -> tuple[_Note, ...]:
-    """13.0 only: `enable` is set in the loader's file and nowhere else."""
+    """`enable` was set by hand where the default is 0, before 15; 13.0: or in the loader's file and nowhere else."""
     name = ktlsgauges.ENABLE
-    loader = sysctl.last(seen.facts.loader_conf, name)
-    if not (seen.is_13_0 and seen.flag(name) and loader is not None and seen.at_boot(name) is None):
+    if not seen.flag(name) or seen.at_boot(name) is not None:
         return ()
-    text = f"{loader[1]} sets {name}, which a 13.0 kernel does not take from the loader"
-    return (_Note(text, setting(name, "1", seen)[1:]),)
+    loader = sysctl.last(seen.facts.loader_conf, name)
+    if seen.is_13_0 and loader is not None:
+        text = f"{loader[1]} sets {name}, which a 13.0 kernel does not take from the loader"
+        return (_Note(text, setting(name, "1", seen)[1:]),)
+    release = major(seen.about.release)
+    files = (*seen.facts.sysctl_conf, *seen.facts.loader_conf)
+    if release is None or release >= 15 or _hidden(files):
+        return ()
+    return (_Note(_left_to_default(seen), (_keep_enabled(),)),)
 
 
 def _module_is_lost(seen: Seen) -> tuple[_Note, ...]:

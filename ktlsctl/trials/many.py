@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import os
 import resource
+import sys
 
 from ktlsctl.libssl import SSL_MODE_RELEASE_BUFFERS
 from ktlsctl.scenarios.many import AGAIN, SIZE, WANTED, Facts
@@ -105,8 +107,20 @@ def _close(sessions: list[tuple[End, End]]) -> None:
             end.close()
 
 
-def _descriptors() -> list[str]:
-    return os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")
+def _descriptors() -> list[int]:
+    """The open ones.  FreeBSD's /dev/fd lists 0, 1 and 2 alone unless fdescfs is mounted: there each number is tried,
+    as far as the sessions' go (the kernel gives the lowest that is free)."""
+    if sys.platform == "linux":
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    return [number for number in range(2 * WANTED + 4 * _RESERVE) if _is_open(number)]
+
+
+def _is_open(number: int) -> bool:
+    try:
+        fcntl.fcntl(number, fcntl.F_GETFD)
+    except OSError:  # EBADF
+        return False
+    return True
 
 
 def _descriptor_limit() -> int:
@@ -122,8 +136,12 @@ def _descriptor_limit() -> int:
 def _resident() -> int:
     """Resident bytes of this process."""
     gc.collect()
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 class _Mallinfo2(ctypes.Structure):
