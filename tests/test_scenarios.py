@@ -301,10 +301,10 @@ def test_the_list_says_what_each_scenario_proves() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--scenario", "nonsense"], "no scenario is called 'nonsense'; one of session, all, bulk"),
+        (["--scenario", "nonsense"], "no scenario is called 'nonsense'; name one of session, all, bulk"),
         (
             ["--accept", "nonsense"],
-            "no scenario proves a defect called 'nonsense'; one of openssl.moving-write-buffer,",
+            "no scenario proves a defect called 'nonsense'; name one of openssl.moving-write-buffer,",
         ),
         (["--accept", "openssl.rx-data-length"], "no scenario proves"),
         (["--list-scenarios", "--json"], "--list-scenarios is text only"),

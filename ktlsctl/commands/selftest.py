@@ -132,11 +132,11 @@ def selftest(
     known = (catalogue.SESSION, catalogue.ALL, *catalogue.BY_NAME)
     for name in scenarios:
         if name not in known:
-            raise click.UsageError(f"no scenario is called {name!r}; one of {', '.join(known)}.")
+            raise click.UsageError(f"no scenario is called {name!r}; name one of {', '.join(known)}.")
     for name in accepted:
         if name not in catalogue.DEFECTS:
             provable = ", ".join(catalogue.DEFECTS)
-            raise click.UsageError(f"no scenario proves a defect called {name!r}; one of {provable}.")
+            raise click.UsageError(f"no scenario proves a defect called {name!r}; name one of {provable}.")
 
     if libssl == "":
         raise click.UsageError("--libssl names no file; give the path of a libssl.so, or leave it out.")
