@@ -89,9 +89,6 @@ class TlsError(Exception):
         self.errno = errno
 
 
-# ---- the file, before it is loaded
-
-
 def mapped(prefixes: tuple[str, ...]) -> list[str]:
     """Real paths of the objects in this process whose file name begins with one of `prefixes`, in order of loading."""
     names: list[str] = []
@@ -103,9 +100,6 @@ def mapped(prefixes: tuple[str, ...]) -> list[str]:
 
     ffi.dlopen(None).dl_iterate_phdr(ffi.callback("int(struct dl_phdr_info *, size_t, void *)", note), ffi.NULL)
     return [os.path.realpath(name) for name in names if os.path.basename(name).startswith(prefixes)]
-
-
-# ---- the library
 
 
 class Libssl:

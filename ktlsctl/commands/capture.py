@@ -15,7 +15,7 @@ from ktlsctl.commands.reports import live_host
 @library_option
 @load_option
 @debug_option
-def capture(file: str, libssl: tuple[str, ...], load: bool, debug: bool) -> int:
+def capture(file: str, libssl: tuple[str, ...], load: bool) -> int:
     """Freeze what this host says in FILE (default: stdout), for someone else to judge with 'check --from FILE'.
 
     It holds the kernel's release and the answers that 'check' is made of: kernel configuration lines, module state and

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ktlsctl.commands.configure import Manner, show_outcome, with_plan
-from ktlsctl.commands.options import debug_option, library_option, load_option, not_both, report_options
-from ktlsctl.commands.output import Failure, deliver, exit_status, put, wants_color
-from ktlsctl.commands.reports import live_host, rendered
+from ktlsctl.commands.options import Printing, debug_option, format_option, library_option, load_option, report_options
+from ktlsctl.commands.output import Failure, deliver, exit_status, put
+from ktlsctl.commands.reports import live_host, rendered, status_of
 
 if TYPE_CHECKING:
     from ktlsctl.changes import Outcome
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "nagios", "prometheus"]),
-    default="text",
-    show_default=True,
-    help="What to print.",
-)
+@format_option("text", "json", "nagios", "prometheus")
 @click.option(
     "--fail-on",
     type=click.Choice(["never", "warning", "critical"]),
@@ -47,8 +40,6 @@ if TYPE_CHECKING:
 @report_options("evidence, every reason, every advisory")
 @debug_option
 def check(
-    form: str,
-    as_json: bool,
     fail_on: str,
     libssl: tuple[str, ...],
     load: bool,
@@ -56,11 +47,7 @@ def check(
     fix: bool,
     diff: bool,
     yes: bool,
-    output: str | None,
-    quiet: bool,
-    verbose: bool,
-    color: str,
-    debug: bool,
+    printing: Printing,
 ) -> int:
     """Can this host do kernel TLS, and if not, why?
 
@@ -70,27 +57,26 @@ def check(
     """
     from ktlsctl import probe
 
-    not_both(quiet, verbose)
-    if fix and (capture is not None or output is not None or form not in ("text", "json")):
+    # what changes the host takes no contradiction: here --json does not win over another --format
+    asked = click.get_current_context().params["form"]
+    if fix and (capture is not None or printing.output is not None or asked not in ("text", "json")):
         raise click.UsageError("--fix changes this host: it excludes --from, --output and formats for collectors")
     if (yes or diff) and not fix:
         raise click.UsageError("--yes and --diff belong to --fix")
     options = probe.Options(libssl=libssl, load=load)
     report = _judge_capture(capture, options) if capture is not None else _judge_this_host(options)
-    form = "json" if as_json else form
-    painted = wants_color(color, output)
     if fix:
-        return _fix(report, options, Manner(yes, diff, form == "json", painted), quiet, verbose, fail_on)
-    deliver(rendered(report, form, quiet, verbose, painted), output)
-    return exit_status(report.verdict.status, fail_on, bool(report.errors))
+        return _fix(report, options, Manner(yes, diff, printing.form == "json", printing.color), printing, fail_on)
+    deliver(rendered(report, printing), printing.output)
+    return status_of(report, fail_on)
 
 
-def _fix(report: Report, options: Options, manner: Manner, quiet: bool, verbose: bool, fail_on: str) -> int:
+def _fix(report: Report, options: Options, manner: Manner, printing: Printing, fail_on: str) -> int:
     """The report, then the plan; after it was carried out the host is judged once more, and that is what counts."""
     from ktlsctl.changes import Wishes, verdict
 
     if not manner.as_json:
-        put(rendered(report, "text", quiet, verbose, manner.color))
+        put(rendered(report, printing))
         click.echo()
     show = _keep_quiet if manner.as_json else show_outcome
     outcome, errors = with_plan(Wishes(on=True), manner, show)
@@ -102,8 +88,7 @@ def _fix(report: Report, options: Options, manner: Manner, quiet: bool, verbose:
         from ktlsctl.render import jsondoc
 
         put(jsondoc.render(_with_errors(report, errors), outcome))
-    judged = verdict(outcome).status
-    return max(exit_status(s, fail_on, bool(e)) for s, e in ((judged, errors), (report.verdict.status, report.errors)))
+    return max(exit_status(verdict(outcome).status, fail_on, bool(errors)), status_of(report, fail_on))
 
 
 def _with_errors(report: Report, errors: tuple[str, ...]) -> Report:

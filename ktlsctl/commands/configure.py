@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ktlsctl.commands.options import Command, color_option, debug_option
+from ktlsctl.commands.options import Command, color_option, debug_option, together
 from ktlsctl.commands.output import ExitStatus, Failure, progress, put, wants_color
 
 if TYPE_CHECKING:
@@ -34,15 +34,12 @@ class Manner:
     root: str = "/"
 
 
-def _manner_options(command: Command) -> Command:
-    for option in (
-        color_option,
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document; never asks."),
-        click.option("-y", "--yes", is_flag=True, help="Carry the plan out without asking."),
-        click.option("--diff", is_flag=True, help="Show a unified diff of every file."),
-    ):
-        command = option(command)
-    return command
+_manner_options = together(
+    click.option("--diff", is_flag=True, help="Show a unified diff of every file."),
+    click.option("-y", "--yes", is_flag=True, help="Carry the plan out without asking."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document; never asks."),
+    color_option,
+)
 
 
 def _root_option(command: Command) -> Command:
@@ -56,35 +53,29 @@ def _root_option(command: Command) -> Command:
 
 def _wish_options(verb: str) -> Callable[[Command], Command]:
     """What enable and disable take."""
-
-    def decorate(command: Command) -> Command:
-        for option in (
-            _root_option,
-            click.option(
-                "--offload",
-                metavar="IFACE",
-                multiple=True,
-                help=f"Linux: also switch this network interface's TLS offload {verb}, until the next boot. "
-                "May be repeated.",
-            ),
-            click.option("--rx-only", is_flag=True, help="Receiving alone, where the system can."),
-            click.option("--tx-only", is_flag=True, help="Sending alone, where the system can."),
-            click.option(
-                "--library",
-                metavar="[PATH]",
-                is_flag=False,
-                flag_value="",
-                default=None,
-                help=f"Switch it {verb} in the openssl.cnf of the system's TLS library, or of the one at PATH: for "
-                "every program that uses it.",
-            ),
-            click.option("--persist", is_flag=True, help=f"Have it {verb} after every boot."),
-            click.option("--now", is_flag=True, help=f"Switch it {verb} in the running kernel."),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
+    return together(
+        click.option("--now", is_flag=True, help=f"Switch it {verb} in the running kernel."),
+        click.option("--persist", is_flag=True, help=f"Have it {verb} after every boot."),
+        click.option(
+            "--library",
+            metavar="[PATH]",
+            is_flag=False,
+            flag_value="",
+            default=None,
+            help=f"Switch it {verb} in the openssl.cnf of the system's TLS library, or of the one at PATH: for every "
+            "program that uses it.",
+        ),
+        click.option("--tx-only", is_flag=True, help="Sending alone, where the system can."),
+        click.option("--rx-only", is_flag=True, help="Receiving alone, where the system can."),
+        click.option(
+            "--offload",
+            metavar="IFACE",
+            multiple=True,
+            help=f"Linux: also switch this network interface's TLS offload {verb}, until the next boot. May be "
+            "repeated.",
+        ),
+        _root_option,
+    )
 
 
 @click.command(short_help="Switch kernel TLS on: now, after boot, for a TLS library.")
@@ -171,7 +162,7 @@ def _chosen(root: str) -> str:
     return os.path.abspath(root)
 
 
-def _manner(root: str, *, yes: bool, diff: bool, as_json: bool, color: str, debug: bool) -> Manner:
+def _manner(root: str, *, yes: bool, diff: bool, as_json: bool, color: str) -> Manner:
     return Manner(yes, diff, as_json, not as_json and wants_color(color, None), root)
 
 
@@ -263,13 +254,12 @@ def _retyped() -> str:
     context = click.get_current_context()
     words = [*context.command_path.split()]
     for parameter in context.command.params:
-        value = context.params[str(parameter.name)]
+        value = context.params.get(str(parameter.name))
         option = max(parameter.opts, key=len)
         if value in (None, False, (), parameter.default) or option in (
             "--json",
             "--color",
             "--diff",
-            "--debug",
             "--yes",
         ):
             continue
@@ -345,7 +335,7 @@ def undo(run: int | None, root: str, **given: Any) -> int:
 @_root_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @debug_option
-def history(root: str, as_json: bool, debug: bool) -> int:
+def history(root: str, as_json: bool) -> int:
     """List the runs of enable and disable that the journal knows, newest first."""
     from ktlsctl.configure.past import past_runs
 

@@ -7,33 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ktlsctl.commands.options import debug_option, not_both, report_options
-from ktlsctl.commands.output import deliver, exit_status, progress, wants_color
-from ktlsctl.commands.reports import live_host, rendered
+from ktlsctl.commands.options import Printing, debug_option, format_option, report_options
+from ktlsctl.commands.output import deliver, progress
+from ktlsctl.commands.reports import live_host, rendered, status_of
 
 if TYPE_CHECKING:
-    pass
+    from ktlsctl.model import Report
 
 
 @click.command(short_help="Which TLS library does each program carry, and is it able?")
 @click.option("--pid", "pids", metavar="N", type=click.IntRange(1), multiple=True, help="Only this process.")
 @click.option("--process", "names", metavar="NAME", multiple=True, help="Only processes of this name.")
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What to print."
-)
+@format_option("text", "json")
 @report_options("evidence, proofs, build ids")
 @debug_option
-def libraries(
-    pids: tuple[int, ...],
-    names: tuple[str, ...],
-    form: str,
-    as_json: bool,
-    output: str | None,
-    quiet: bool,
-    verbose: bool,
-    color: str,
-    debug: bool,
-) -> int:
+def libraries(pids: tuple[int, ...], names: tuple[str, ...], printing: Printing) -> int:
     """Which TLS library does each running program carry, and can it do kernel TLS at all?
 
     Looks into the files that each process has mapped, whatever they are called: bundled copies, files that were
@@ -43,7 +31,6 @@ def libraries(
     from ktlsctl import libraries as carried
     from ktlsctl import sessions as live
 
-    not_both(quiet, verbose)
     host = live_host()
     with progress("looking into the running processes ..."):
         facts = carried.gather(host, carried.Order(tuple(dict.fromkeys(pids)), names))
@@ -51,11 +38,13 @@ def libraries(
         query = live.Query(all_netns=True)
         everywhere = live.report(host.about, live.gather(host, query), query) if facts.elsewhere else here
         report = carried.report(host.about, facts, here, everywhere)
-    if as_json or form == "json":
-        document = rendered(report, "json", quiet, verbose, False)
-    else:
-        from ktlsctl.render import libraries_text
+    deliver(_rendered(report, printing), printing.output)
+    return status_of(report)
 
-        document = libraries_text.render(report, color=wants_color(color, output), quiet=quiet, verbose=verbose)
-    deliver(document, output)
-    return exit_status(report.verdict.status, "warning", bool(report.errors))
+
+def _rendered(report: Report, printing: Printing) -> str:
+    if printing.form != "text":
+        return rendered(report, printing)
+    from ktlsctl.render import libraries_text
+
+    return libraries_text.render(report, color=printing.color, quiet=printing.quiet, verbose=printing.verbose)

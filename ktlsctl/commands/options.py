@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import click
+
+from ktlsctl.commands.output import wants_color
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,8 +26,22 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order in which help shows them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def debug_option(command: Command) -> Command:
-    return click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")(command)
+    # cli.run looks for it itself: it holds for errors before any command begins, too
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an internal error.")(
+        command
+    )
 
 
 def library_option(command: Command) -> Command:
@@ -62,26 +80,53 @@ def color_option(command: Command) -> Command:
     )(command)
 
 
+def format_option(*forms: str, help: str = "What to print.") -> Callable[[Command], Command]:
+    """--format, the first of `forms` by default."""
+    return click.option("--format", "form", type=click.Choice(forms), default=forms[0], show_default=True, help=help)
+
+
+def json_option(command: Command) -> Command:
+    # An option of its own: two on one parameter have another default in click 8.2 than in 8.1.
+    return click.option("--json", "as_json", is_flag=True, help="The same as --format json.")(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Printing:
+    """How a report is printed.  `output`: the file that gets it; None: stdout."""
+
+    form: str
+    output: str | None
+    quiet: bool
+    verbose: bool
+    color: bool
+
+
 def report_options(more: str) -> Callable[[Command], Command]:
-    """What every command that prints a report takes; `more` is what --verbose adds."""
+    """What every command that prints a report takes beside `format_option`; `more` is what --verbose adds.
+
+    The command gets all of it, the form included, as one `printing`.
+    """
 
     def decorate(command: Command) -> Command:
-        for option in (
-            color_option,
-            click.option("-v", "--verbose", is_flag=True, help=f"Text: {more}."),
-            click.option("-q", "--quiet", is_flag=True, help="Text: only what is wrong, and the verdict."),
+        @functools.wraps(command)
+        def printing(
+            *, form: str, as_json: bool, output: str | None, quiet: bool, verbose: bool, color: str, **given: Any
+        ) -> Any:
+            if quiet and verbose:
+                raise click.UsageError("--quiet and --verbose exclude each other")
+            form = "json" if as_json else form
+            how = Printing(form, output, quiet, verbose, wants_color(color, output))
+            return command(printing=how, **given)
+
+        options = together(
+            json_option,
             click.option(
                 "--output", metavar="FILE", help="Write the report to FILE, whole or not at all, instead of stdout."
             ),
-            # An option of its own: two on one parameter have another default in click 8.2 than in 8.1.
-            click.option("--json", "as_json", is_flag=True, help="The same as --format json."),
-        ):
-            command = option(command)
-        return command
+            click.option("-q", "--quiet", is_flag=True, help="Text: only what is wrong, and the verdict."),
+            click.option("-v", "--verbose", is_flag=True, help=f"Text: {more}."),
+            color_option,
+        )
+        return cast(Command, options(printing))
 
     return decorate
-
-
-def not_both(quiet: bool, verbose: bool) -> None:
-    if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose exclude each other")

@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ktlsctl.commands.output import Failure, exit_status, put
+from ktlsctl.commands.options import Printing
+from ktlsctl.commands.output import ExitStatus, Failure, exit_status, put
 
 if TYPE_CHECKING:
     from ktlsctl.host import LiveHost
@@ -25,35 +26,52 @@ def live_host() -> LiveHost:
     return host
 
 
-def rendered(report: Report, form: str, quiet: bool, verbose: bool, color: bool) -> str:
-    if form == "json":
+def rendered(report: Report, printing: Printing) -> str:
+    """As one of the forms that every report has."""
+    if printing.form == "json":
         from ktlsctl.render import jsondoc
 
         return jsondoc.render(report)
-    if form == "nagios":
+    if printing.form == "nagios":
         from ktlsctl.render import nagios
 
         return nagios.render(report)
-    if form == "prometheus":
+    if printing.form == "prometheus":
         from ktlsctl.render import prometheus
 
         return prometheus.render(report)
     from ktlsctl.render import text
 
-    return text.render(report, color=color, quiet=quiet, verbose=verbose)
+    return text.render(report, color=printing.color, quiet=printing.quiet, verbose=printing.verbose)
 
 
-def show_again(once: Callable[[], Report], watch: float | None, text: Callable[[Report], str]) -> int:
+def as_json(report: Report, watch: float | None) -> str:
+    """A document, on one line where more follow."""
+    from ktlsctl.render import jsondoc
+
+    return jsondoc.render(report) if watch is None else jsondoc.render_line(report)
+
+
+def stamped(block: str, report: Report, watch: float | None) -> str:
+    """A text, with its time where more follow."""
+    return block if watch is None else f"{report.generated_at}\n\n{block}\n"
+
+
+def status_of(report: Report, fail_on: str = "warning") -> ExitStatus:
+    return exit_status(report.verdict.status, fail_on, bool(report.errors))
+
+
+def show(once: Callable[[], Report], watch: float | None, text: Callable[[Report], str]) -> int:
     """Once, or again and again until SIGINT: stopping a watch is no failure, its status is the last report's."""
     report = once()
     if watch is None:
         put(text(report))
-        return exit_status(report.verdict.status, "warning", bool(report.errors))
+        return status_of(report)
     with contextlib.suppress(KeyboardInterrupt):
         reports = _every(watch, once)
         while put(text(report)):
             report = next(reports)
-    return exit_status(report.verdict.status, "warning", bool(report.errors))
+    return status_of(report)
 
 
 def _every(seconds: float, once: Callable[[], Report]) -> Iterator[Report]:

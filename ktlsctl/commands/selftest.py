@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ktlsctl.commands.options import Seconds, debug_option, not_both, report_options
-from ktlsctl.commands.output import ExitStatus, deliver, exit_status, progress, wants_color
-from ktlsctl.commands.reports import live_host, rendered
+from ktlsctl.commands.options import Printing, Seconds, debug_option, format_option, report_options
+from ktlsctl.commands.output import ExitStatus, deliver, progress
+from ktlsctl.commands.reports import live_host, rendered, status_of
 
 if TYPE_CHECKING:
     from ktlsctl.model import Report
@@ -77,14 +77,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds that one session may take.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "tap", "junit", "nagios"]),
-    default="text",
-    show_default=True,
-    help="What to print.",
-)
+@format_option("text", "json", "tap", "junit", "nagios")
 @report_options("the evidence of every direction")
 @debug_option
 def selftest(
@@ -100,13 +93,7 @@ def selftest(
     required: tuple[str, ...],
     size: int,
     timeout: float,
-    form: str,
-    as_json: bool,
-    output: str | None,
-    quiet: bool,
-    verbose: bool,
-    color: str,
-    debug: bool,
+    printing: Printing,
 ) -> int:
     """Does a real TLS session get kernel TLS, TX and RX, with this cipher?
 
@@ -123,11 +110,11 @@ def selftest(
     from ktlsctl.sessionfacts import Order, Way
 
     if list_scenarios:
-        if as_json or form != "text":
+        if printing.form != "text":
             raise click.UsageError("--list-scenarios is text only; leave --json and --format out.")
         from ktlsctl.render import scenarios_text
 
-        deliver(scenarios_text.catalogue_text(), output)
+        deliver(scenarios_text.catalogue_text(), printing.output)
         return ExitStatus.OK
     known = (catalogue.SESSION, catalogue.ALL, *catalogue.BY_NAME)
     for name in scenarios:
@@ -137,10 +124,8 @@ def selftest(
         if name not in catalogue.DEFECTS:
             provable = ", ".join(catalogue.DEFECTS)
             raise click.UsageError(f"no scenario proves a defect called {name!r}; name one of {provable}.")
-
     if libssl == "":
         raise click.UsageError("--libssl names no file; give the path of a libssl.so, or leave it out.")
-    not_both(quiet, verbose)
     chosen = [v for v, wanted in ((TlsVersion.TLS12, tls12), (TlsVersion.TLS13, tls13)) if wanted]
     order = Order(
         libssl="",
@@ -165,22 +150,21 @@ def selftest(
             report = test.run(host, options, order, policy, catalogue.wanted(scenarios, host.about.os))
     except PolicyError as error:
         raise click.UsageError(f"{error}.") from None
-    form = "json" if as_json else form
-    deliver(_render_selftest(report, form, quiet, verbose, wants_color(color, output)), output)
-    return exit_status(report.verdict.status, "warning", bool(report.errors))
+    deliver(_rendered(report, printing), printing.output)
+    return status_of(report)
 
 
-def _render_selftest(report: Report, form: str, quiet: bool, verbose: bool, color: bool) -> str:
-    if form == "tap":
+def _rendered(report: Report, printing: Printing) -> str:
+    if printing.form == "tap":
         from ktlsctl.render import tap
 
         return tap.render(report)
-    if form == "junit":
+    if printing.form == "junit":
         from ktlsctl.render import junit
 
         return junit.render(report)
-    if form != "text":
-        return rendered(report, form, quiet, verbose, color)
+    if printing.form != "text":
+        return rendered(report, printing)
     from ktlsctl.render import selftest_text
 
-    return selftest_text.render(report, color=color, quiet=quiet, verbose=verbose)
+    return selftest_text.render(report, color=printing.color, quiet=printing.quiet, verbose=printing.verbose)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ktlsctl.commands.options import Seconds, color_option, debug_option, watch_option
+from ktlsctl.commands import reports
+from ktlsctl.commands.options import Seconds, color_option, debug_option, format_option, json_option, watch_option
 from ktlsctl.commands.output import ExitStatus, Failure, wants_color
-from ktlsctl.commands.reports import live_host, show_again
+from ktlsctl.commands.reports import live_host
 
 if TYPE_CHECKING:
     from ktlsctl.model import Report
@@ -19,15 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Which sockets of which programs are in the kernel right now?")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="What to print; with --watch, json is one document a line.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@format_option("text", "json", help="What to print; with --watch, json is one document a line.")
+@json_option
 @click.option("--all", "everything", is_flag=True, help="Also list established TCP sockets without kernel TLS.")
 @click.option("--failed", is_flag=True, help="List only sockets that tried and have no direction in the kernel.")
 @click.option("--summary", is_flag=True, help="One line out of the kernel's counters, without looking at any socket.")
@@ -58,7 +52,6 @@ def sessions(
     rx: str | None,
     all_netns: bool,
     color: str,
-    debug: bool,
 ) -> int:
     """Which sockets of which programs are in the kernel right now? Which tried, and are not?
 
@@ -89,7 +82,7 @@ def sessions(
         raise click.UsageError("--summary counts the sockets of this network namespace, it cannot choose among them")
     once = _summaries() if summary else listings(query)
     lines = as_json or form == "json"
-    return _show_sessions(once, watch, lines, summary, wants_color(color, None))
+    return _show(once, watch, lines, summary, wants_color(color, None))
 
 
 def listings(query: Query) -> Callable[[], Report]:
@@ -119,22 +112,19 @@ def _summaries() -> Callable[[], Report]:
     return once
 
 
-def _show_sessions(once: Callable[[], Report], watch: float | None, as_json: bool, brief: bool, color: bool) -> int:
+def _show(once: Callable[[], Report], watch: float | None, lines: bool, brief: bool, color: bool) -> int:
     def text(report: Report) -> str:
-        if as_json:
-            from ktlsctl.render import jsondoc
-
-            return jsondoc.render(report) if watch is None else jsondoc.render_line(report)
+        if lines:
+            return reports.as_json(report, watch)
         if brief:
             return (
                 f"{report.verdict.summary}\n" if watch is None else f"{report.generated_at}  {report.verdict.summary}\n"
             )
         from ktlsctl.render import sessions_text
 
-        block = sessions_text.render(report, color=color)
-        return block if watch is None else f"{report.generated_at}\n\n{block}\n"
+        return reports.stamped(sessions_text.render(report, color=color), report, watch)
 
-    return show_again(once, watch, text)
+    return reports.show(once, watch, text)
 
 
 @click.command(short_help="Watch sessions by process, with bytes per second.")
@@ -148,7 +138,7 @@ def _show_sessions(once: Callable[[], Report], watch: float | None, as_json: boo
 )
 @click.option("--all-netns", is_flag=True, help="Look into every network namespace that may be entered (Linux).")
 @debug_option
-def top(interval: float, all_netns: bool, debug: bool) -> int:
+def top(interval: float, all_netns: bool) -> int:
     """Watch sessions by process on the whole terminal, with bytes per second; q quits.
 
     Needs the same privilege as 'ktlsctl sessions'.

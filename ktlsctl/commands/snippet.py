@@ -3,16 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from ktlsctl.commands.options import debug_option
+from ktlsctl.commands.options import debug_option, format_option, json_option
 from ktlsctl.commands.output import ExitStatus, Failure, put
-
-if TYPE_CHECKING:
-    pass
-
 from ktlsctl.commands.reports import live_host
 
 
@@ -22,17 +16,10 @@ from ktlsctl.commands.reports import live_host
     required=False,
     type=click.Choice(["nginx", "haproxy", "apache", "lighttpd", "stunnel", "python", "gnutls", "postgresql"]),
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "lines", "json"]),
-    default="text",
-    show_default=True,
-    help="What to print; lines: only what goes into the configuration.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@format_option("text", "lines", "json", help="What to print; lines: only what goes into the configuration.")
+@json_option
 @debug_option
-def snippet(application: str | None, form: str, as_json: bool, debug: bool) -> int:
+def snippet(application: str | None, form: str, as_json: bool) -> int:
     """How is this application told to use kernel TLS?
 
     Prints what to put where, from which release on, how to keep it off, and how to see whether it works; without an

@@ -11,7 +11,7 @@ from ktlsctl.commands.output import ExitStatus, put
 
 @click.command()
 @debug_option
-def schema(debug: bool) -> int:
+def schema() -> int:
     """Print the JSON Schema of the reports."""
     from ktlsctl.schema import report_schema
 
@@ -22,7 +22,7 @@ def schema(debug: bool) -> int:
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @debug_option
-def completion(shell: str, debug: bool) -> int:
+def completion(shell: str) -> int:
     """Print the completion file for a shell."""
     from importlib.resources import files
 
