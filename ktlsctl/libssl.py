@@ -2,7 +2,7 @@
 """One libssl opened by path, through cffi: the library, its contexts and its connections.
 
 Everything here meets foreign code, so it runs in a child process (child.py).  The child must start fast: no dataclass,
-enum, typing or re at run time; openssl.py gives the answers their types.
+enum, typing or re at run time.
 """
 
 from __future__ import annotations

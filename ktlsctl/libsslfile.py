@@ -17,7 +17,7 @@ SSL_NAMES, CRYPTO_NAMES = ("libssl.", "libssl-"), ("libcrypto.", "libcrypto-")
 
 
 class Unusable(ProbeError):
-    """This file cannot be asked.  `fault` is a value of openssl.Fault, `detail` what the system said of it."""
+    """This file cannot be asked.  `fault` is a value of answers.Fault, `detail` what the system said of it."""
 
     def __init__(self, fault: str, detail: str = "") -> None:
         said = fault.replace("_", " ") + (f" ({detail})" if detail else "")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What child.py asks a TLS library: what it is, whether it would hand its keys over, what its configuration wants."""
+"""What child.py asks a TLS library: what it is, whether it would hand its keys over, what its configuration wants.
+
+Plain values only; facts/answers.py gives them their types.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def probe(argument: Any) -> dict[str, Any]:
-    """Everything one libssl says of itself.  `{"path": …}` in, openssl.Answer out."""
+    """Everything one libssl says of itself.  `{"path": …}` in, answers.Answer out."""
     answer: dict[str, Any] = {"fault": None, "detail": ""}
     try:
         libssl = Libssl(argument["path"])
@@ -65,7 +68,7 @@ def wants(argument: Any) -> dict[str, Any]:
 
 
 def python(argument: Any) -> dict[str, Any]:
-    """Which libssl this interpreter's `ssl` uses, and which one cryptography carries.  openssl.PythonAnswer out."""
+    """Which libssl this interpreter's `ssl` uses, and which one cryptography carries.  answers.PythonAnswer out."""
     answer: dict[str, Any] = {"bindings": []}
     try:
         import _ssl

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the TLS libraries of a host answered: the probe children's answers with types, and how they are gathered.
 
-The questions are put by libssl.py, one child a library.  Nothing is judged here.
+The questions are put by libsslprobe.py, one child a library.  Nothing is judged here.
 """
 
 from __future__ import annotations

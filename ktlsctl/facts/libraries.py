@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where a host keeps its TLS libraries: the directories of the dynamic linker, the usual others, and what lies there.
 
-Names only: nothing is opened.  Which of them is what, libssl.py asks in a child process.
+Names only: nothing is opened.  Which of them is what, libsslprobe.py asks in a child process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Where an openssl.cnf writes KTLS, and why such a line has no effect.
 
-This only explains: whether kTLS is on is asked of the library itself (libssl.py).  Format: config(5ssl); semantics as
-crypto/conf/conf_def.c, conf_api.c and ssl/ssl_conf.c have them, each measured with a real library.
+This only explains: whether kTLS is on is asked of the library itself (libsslprobe.py).  Format: config(5ssl); semantics
+as crypto/conf/conf_def.c, conf_api.c and ssl/ssl_conf.c have them, each measured with a real library.
 """
 
 from __future__ import annotations
